@@ -1,0 +1,5 @@
+package main
+
+type queueCmd struct{}
+
+func (queueCmd) Run(c console) error { return nil }
