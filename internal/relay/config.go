@@ -190,7 +190,7 @@ func Default() Config {
 			Lifetime: Duration(5 * day), DelayWarning: Duration(4 * time.Hour),
 		},
 		Bounce: Bounce{
-			To: "sender", HideTarget: true, ReportLimit: 10, PerAddressLimit: 20,
+			To: "sender", HideTarget: true, ReportLimit: 3, PerAddressLimit: 20,
 			SuspendAfter: 5, SuspendWithin: Duration(7 * day),
 		},
 		DNS: DNS{Timeout: Duration(5 * time.Second)},
