@@ -64,6 +64,9 @@ func NewAddress(local, domain string) (Address, error) {
 // comments or white space. "postmaster" may stand alone. The empty string is
 // an error: whoever allows the null reverse-path tests for it before.
 func ParseAddress(s string) (Address, error) {
+	if s == "" {
+		return Address{}, errors.New("address: empty")
+	}
 	local, rest, err := cutLocal(s)
 	if err != nil {
 		return Address{}, err
@@ -98,7 +101,7 @@ func cutLocal(s string) (local, rest string, err error) {
 			i = len(s)
 		}
 		local = s[:i]
-		if local != "" && !isDotString(local) {
+		if !isDotString(local) {
 			return "", "", fmt.Errorf("address: local part %q is neither a dot-string nor quoted", local)
 		}
 		return local, s[i:], nil
