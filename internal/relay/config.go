@@ -230,7 +230,7 @@ func LoadConfig(path string) (Config, error) {
 	c := Default()
 	md, err := toml.Decode(string(data), &c)
 	if err != nil {
-		return Config{}, decodeError(path, err)
+		return Config{}, decodeError(path, data, err)
 	}
 	for _, key := range md.Undecoded() {
 		return Config{}, keyError(path, data, key.String(), "unknown key; docs/configuration.md lists the keys")

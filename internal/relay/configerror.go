@@ -29,23 +29,24 @@ var goTypes = strings.NewReplacer(
 	"relay.Network", "a network in quotes", "map[string]string", "a table", "toml: ", "",
 )
 
+// typeError is the form of the decoder's message about a value of the wrong type.
+var typeError = regexp.MustCompile(`^toml: line (\d+) \(last key "([^"]*)"\): (.*)$`)
+
 // decodeError names file, line and key of what the decoder did not like.
-func decodeError(path string, err error) error {
+func decodeError(path string, data []byte, err error) error {
+	if m := typeError.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("%s:%s: %s: %s", path, m[1], m[2], goTypes.Replace(m[3]))
+	}
 	var pe toml.ParseError
 	if !errors.As(err, &pe) {
 		return fmt.Errorf("%s: %s", path, goTypes.Replace(err.Error()))
 	}
-	text := pe.Message
-	if text == "" {
-		text = strings.TrimPrefix(pe.Error(), "toml: ")
-		if i := strings.LastIndex(text, "): "); i >= 0 {
-			text = text[i+3:]
-		}
-	}
-	if pe.LastKey != "" && !strings.Contains(text, pe.LastKey) {
+	text := goTypes.Replace(pe.Message)
+	// The last key is the one at fault only where it stands in the line at fault.
+	if pe.LastKey != "" && keyLine(string(data), pe.LastKey) == pe.Position.Line {
 		text = pe.LastKey + ": " + text
 	}
-	return fmt.Errorf("%s:%d: %s", path, pe.Position.Line, goTypes.Replace(text))
+	return fmt.Errorf("%s:%d: %s", path, pe.Position.Line, text)
 }
 
 // keyError names the line where a key stands, or where its section begins when
