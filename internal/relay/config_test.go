@@ -84,7 +84,7 @@ func TestBadConfig(t *testing.T) {
 		{`postmaster = "root@target.example"`, ``, `srsd.toml:6: forward.postmaster: is required: who reads the mail for postmaster`},
 		{`[deliver]`, "[spf]\nfail = \"drop\"\n[deliver]", `srsd.toml:16: spf.fail: "drop" is none of "reject", "defer", "mark"`},
 		{`[deliver]`, "[dns]\nservers = [\"not an address\"]\n[deliver]", `srsd.toml:16: dns.servers: "not an address" is no address with a port; write "127.0.0.1:53"`},
-		{`[deliver]`, "[deliver", `srsd.toml:15: expected '.' or ']' to end table name, but got '\n' instead`},
+		{`[deliver]`, "[deliver", `srsd.toml:16: expected '.' or ']' to end table name, but got '\n' instead`},
 	} {
 		text := strings.Replace(goodConfig, c.old, c.new, 1)
 		_, err := load(t, text)

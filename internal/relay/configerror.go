@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -29,24 +30,28 @@ var goTypes = strings.NewReplacer(
 	"relay.Network", "a network in quotes", "map[string]string", "a table", "toml: ", "",
 )
 
-// typeError is the form of the decoder's message about a value of the wrong type.
-var typeError = regexp.MustCompile(`^toml: line (\d+) \(last key "([^"]*)"\): (.*)$`)
+// atLine is the form of the decoder's messages that say where.
+var atLine = regexp.MustCompile(`^toml: line (\d+) \(last key "([^"]*)"\): (.*)$`)
 
 // decodeError names file, line and key of what the decoder did not like.
 func decodeError(path string, data []byte, err error) error {
-	if m := typeError.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Errorf("%s:%s: %s: %s", path, m[1], m[2], goTypes.Replace(m[3]))
-	}
+	line, key, text := 0, "", err.Error()
 	var pe toml.ParseError
-	if !errors.As(err, &pe) {
-		return fmt.Errorf("%s: %s", path, goTypes.Replace(err.Error()))
+	if m := atLine.FindStringSubmatch(text); m != nil {
+		line, _ = strconv.Atoi(m[1])
+		key, text = m[2], m[3]
+	} else if errors.As(err, &pe) {
+		line, key, text = pe.Position.Line, pe.LastKey, pe.Message
 	}
-	text := goTypes.Replace(pe.Message)
-	// The last key is the one at fault only where it stands in the line at fault.
-	if pe.LastKey != "" && keyLine(string(data), pe.LastKey) == pe.Position.Line {
-		text = pe.LastKey + ": " + text
+	text = goTypes.Replace(text)
+	switch {
+	case line == 0:
+		return fmt.Errorf("%s: %s", path, text)
+	case keyLine(string(data), key) == line: // the last key is not always the one at fault
+		return fmt.Errorf("%s:%d: %s: %s", path, line, key, text)
+	default:
+		return fmt.Errorf("%s:%d: %s", path, line, text)
 	}
-	return fmt.Errorf("%s:%d: %s", path, pe.Position.Line, text)
 }
 
 // keyError names the line where a key stands, or where its section begins when
