@@ -20,7 +20,7 @@ import (
 func TestRecords(t *testing.T) {
 	s := serve(t, zone(map[string][]string{
 		"TXT d.example.": {`d.example. 60 TXT "v=spf1 " "-all"`, `d.example. 60 TXT "v=spf1 " "-all"`, `d.example. 30 TXT ""`,
-			`d.example. 60 TXT "\000\255\"\\\\;"`},
+			`d.example. 60 TXT "\000\255\"\\;"`},
 		"MX d.example.":   {`d.example. 60 MX 20 b.example.`, `d.example. 60 MX 10 A.example.`},
 		"MX n.example.":   {`n.example. 60 MX 0 .`},
 		"A d.example.":    {`d.example. 60 A 192.0.2.1`},
