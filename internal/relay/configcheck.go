@@ -147,9 +147,6 @@ func (c *Config) checkSRS() error {
 			return bad("srs.domain", "%q is in forward.domains too; SRS needs a domain of its own, as in \"srs.%s\"", d, d)
 		}
 	}
-	if s.Secrets == "" {
-		return bad("srs.secrets", "is required: the file of the keys; \"srsd srs keygen\" makes one")
-	}
 	formats := s.Accept
 	for _, f := range append(formats[:len(formats):len(formats)], s.Format) {
 		if err := oneOf("srs.format", f, "srsd", "classic"); err != nil {
