@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 )
 
@@ -22,7 +21,7 @@ func (e *evaluation) txt(name string) ([]string, Meta, *trouble) {
 	if e.checker.Trace != nil {
 		e.traceQuery("TXT", name, txt, meta, start, err)
 	}
-	return txt, meta, e.answered("TXT", name, meta, err)
+	return txt, meta, e.answered(meta, err)
 }
 
 func (e *evaluation) addr(name string, v6 bool) ([]netip.Addr, Meta, *trouble) {
@@ -38,7 +37,7 @@ func (e *evaluation) addr(name string, v6 bool) ([]netip.Addr, Meta, *trouble) {
 	if e.checker.Trace != nil {
 		e.traceQuery(kind, name, words(ips), meta, start, err)
 	}
-	return ips, meta, e.answered(kind, name, meta, err)
+	return ips, meta, e.answered(meta, err)
 }
 
 func (e *evaluation) mx(name string) ([]MX, Meta, *trouble) {
@@ -54,7 +53,7 @@ func (e *evaluation) mx(name string) ([]MX, Meta, *trouble) {
 		}
 		e.traceQuery("MX", name, answer, meta, start, err)
 	}
-	return mxs, meta, e.answered("MX", name, meta, err)
+	return mxs, meta, e.answered(meta, err)
 }
 
 func (e *evaluation) ptr() ([]string, Meta, *trouble) {
@@ -66,7 +65,7 @@ func (e *evaluation) ptr() ([]string, Meta, *trouble) {
 	if e.checker.Trace != nil {
 		e.traceQuery("PTR", e.ip.String(), names, meta, start, err)
 	}
-	return names, meta, e.answered("PTR", "", meta, err)
+	return names, meta, e.answered(meta, err)
 }
 
 // expired says whether the time for the check is over. RFC 7208, section 4.6.4.
@@ -82,12 +81,12 @@ func (e *evaluation) expired() *trouble {
 }
 
 // answered keeps the shortest TTL and turns an error into a temperror.
-func (e *evaluation) answered(kind, name string, meta Meta, err error) *trouble {
+func (e *evaluation) answered(meta Meta, err error) *trouble {
 	if err != nil {
 		if bad := e.expired(); bad != nil {
 			return bad
 		}
-		return &trouble{TempError, "DNS trouble with " + strings.TrimSpace(kind+" "+name) + ": " + printable(err.Error())}
+		return &trouble{TempError, "DNS trouble: " + printable(err.Error())}
 	}
 	if e.ttl < 0 || meta.TTL < e.ttl {
 		e.ttl = meta.TTL

@@ -10,7 +10,8 @@ import (
 // without a trailing dot, odd octets as \DDD.
 //
 // An error means trouble (SERVFAIL, REFUSED, a timeout, a truncated answer that
-// TCP did not complete) and says so in words: it makes a temperror. A name that
+// TCP did not complete), says so in words and names the question: it makes a
+// temperror. A name that
 // does not exist is no error but Meta.NXDomain, an empty answer is no error and
 // no records.
 type Resolver interface {
