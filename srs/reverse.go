@@ -1,0 +1,223 @@
+package srs
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// IsSRS says whether a local part, without quotes, has the look of SRS0 or
+// SRS1, of whatever forwarder: any separator, any case.
+func IsSRS(local string) bool { return srsKind(local) != 0 }
+
+func srsKind(local string) byte {
+	if len(local) < len("SRS0=") || !equalFold(local[:3], "srs") || !isSeparator(local[4]) {
+		return 0
+	}
+	switch local[3] {
+	case '0', '1':
+		return local[3]
+	}
+	return 0
+}
+
+func isSeparator(c byte) bool { return c == '=' || c == '+' || c == '-' }
+
+// Reverse verifies an address that Forward wrote and returns where it leads:
+// the original sender for SRS0, the SRS0 address at the first forwarder for
+// SRS1; quoted where it must be, in the case in which it came back.
+//
+// The error wraps ErrNotSRS, ErrNotOurs, ErrSyntax, ErrHash, ErrExpired or
+// ErrFuture, ErrToken for a valid token, or ErrConfig. Timestamps are looked at
+// only when the hash is right.
+func (r *Rewriter) Reverse(srsAddress string) (string, error) {
+	p, err := r.parse(srsAddress)
+	if err != nil {
+		return "", err
+	}
+	if _, err := r.verify(&p, r.now()); err != nil {
+		return "", err
+	}
+	if p.kind == kindToken {
+		return "", ErrToken
+	}
+	return p.reversed(), nil
+}
+
+// A parsed is an SRS address taken apart, not verified.
+type parsed struct {
+	claim
+	hash string
+	// inQuotes: the local part in a classic address is a quoted string although
+	// the whole is not. That is no valid address, but PostSRSd and Mail::SRS
+	// write it, and sign the quotes.
+	inQuotes bool
+}
+
+// parse takes apart what stands at a domain of ours.
+func (r *Rewriter) parse(s string) (parsed, error) {
+	if err := r.Validate(); err != nil {
+		return parsed{}, err
+	}
+	a, err := split(s)
+	if err != nil {
+		return parsed{}, err
+	}
+	if !IsSRS(a.local) {
+		return parsed{}, ErrNotSRS
+	}
+	if !r.owns(a.domain) {
+		return parsed{}, ErrNotOurs
+	}
+	return parseFields(a)
+}
+
+func (r *Rewriter) owns(domain string) bool {
+	if equalFold(domain, r.Domain) {
+		return true
+	}
+	for _, d := range r.Retired {
+		if equalFold(domain, d) {
+			return true
+		}
+	}
+	return false
+}
+
+func parseFields(a address) (p parsed, err error) {
+	if err := checkLocal(a.local); err != nil {
+		return parsed{}, err
+	}
+	p.kind, p.sep, p.domain = a.local[3], a.local[4], a.domain
+	var rest string
+	var more bool
+	if p.hash, rest, more = strings.Cut(a.local[5:], "="); !more || !isHash(p.hash) {
+		return p, fmt.Errorf("%w: no hash, or one that is not letters, digits, +, -, / and _", ErrSyntax)
+	}
+	if p.kind == kindSRS0 {
+		if p.day, rest, more = strings.Cut(rest, "="); !more {
+			return p, fmt.Errorf("%w: no domain behind the timestamp", ErrSyntax)
+		}
+		if _, ok := unstamp(p.day); !ok {
+			return p, fmt.Errorf("%w: timestamp %q is not two characters of base32", ErrSyntax, clip(p.day))
+		}
+	}
+	if p.host, p.user, more = strings.Cut(rest, "="); !more {
+		return p, fmt.Errorf("%w: no local part behind the domain", ErrSyntax)
+	}
+	if p.kind == kindSRS0 && p.host == "" {
+		p.kind = kindToken
+	} else if err := checkDomain(p.host); err != nil {
+		return p, err
+	}
+	if !a.quoted && strings.IndexByte(a.local, '"') >= 0 {
+		if p.inQuotes = p.kind == kindSRS0 && isQuotedString(p.user); !p.inQuotes {
+			return p, fmt.Errorf("%w: a quote inside the local part", ErrSyntax)
+		}
+	}
+	return p, nil
+}
+
+// isHash allows every character that any implementation writes in a hash.
+func isHash(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := lower(s[i])
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '+' || c == '/' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// A verdict is which format and key have signed an address.
+type verdict struct {
+	format Format
+	key    string
+	signed bool
+}
+
+// verify checks the hash, then what the format asks of the fields, then the
+// age. The first that fails is the error.
+func (r *Rewriter) verify(p *parsed, now time.Time) (verdict, error) {
+	v, err := r.signer(p, now)
+	if err != nil {
+		return v, err
+	}
+	if err := r.strict(p, v.format); err != nil {
+		return v, err
+	}
+	stamped := p.day
+	if p.kind == kindSRS1 {
+		// Mail::SRS and its kin do not look at it, so classic does not: the
+		// first forwarder's timestamp is its own affair there.
+		if v.format == FormatClassic {
+			return v, nil
+		}
+		stamped, _ = innerDay(p.user)
+	}
+	return v, r.fresh(stamped, dayNumber(now))
+}
+
+// signer finds the key that signed. It tries all of them, so that the time it
+// takes tells nothing.
+func (r *Rewriter) signer(p *parsed, now time.Time) (v verdict, err error) {
+	fits := false
+	for _, f := range r.formats() {
+		least, most := r.accepted(f)
+		if p.kind == kindToken {
+			f, least, most = FormatSRSD, minHashSRSD, minHashSRSD
+		}
+		if len(p.hash) < least || len(p.hash) > most || p.inQuotes && f != FormatClassic {
+			continue
+		}
+		fits = true
+		for i := range r.Keys {
+			k := &r.Keys[i]
+			if k.accepts(now) && k.hasher.digest(f, p.claim).match(p.hash) && !v.signed {
+				v = verdict{format: f, key: k.ID, signed: true}
+			}
+		}
+	}
+	switch {
+	case v.signed:
+		return v, nil
+	case !fits:
+		return v, fmt.Errorf("%w: no accepted hash has %d characters", ErrHash, len(p.hash))
+	}
+	return v, fmt.Errorf("%w: no key made it", ErrHash)
+}
+
+// strict checks what the hash vouches for, and the classic hash vouches for
+// little: it covers the fields without their boundaries, so that a valid one
+// can be cut elsewhere, or be taken from an SRS1 for an SRS0.
+func (r *Rewriter) strict(p *parsed, f Format) error {
+	if p.kind == kindToken {
+		return nil
+	}
+	if err := r.checkHost(f, p.host); err != nil {
+		return err
+	}
+	if p.kind == kindSRS1 {
+		if _, ok := innerDay(p.user); !ok {
+			return fmt.Errorf("%w: no SRS0 fields inside SRS1", ErrSyntax)
+		}
+		return nil
+	}
+	if f == FormatClassic && (p.user == "" || isSeparator(p.user[0])) {
+		return fmt.Errorf("%w: the local part is empty or begins with a separator, as inside SRS1", ErrSyntax)
+	}
+	return nil
+}
+
+// reversed is the address that a verified one leads to.
+func (p *parsed) reversed() string {
+	if p.inQuotes {
+		return p.user + "@" + p.host
+	}
+	var local, space [maxInput]byte
+	l := local[:0]
+	if p.kind == kindSRS1 {
+		l = append(l, "SRS0"...)
+	}
+	return string(appendMailbox(space[:0], append(l, p.user...), p.host))
+}
