@@ -1,0 +1,231 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"srsd/envelope"
+)
+
+// ErrClosed is returned by Serve after Shutdown.
+var ErrClosed = errors.New("receive: server closed")
+
+// A Server takes mail on any number of listeners.
+type Server struct {
+	deliverer Deliverer
+	resolver  Resolver
+	log       *slog.Logger
+	now       func() time.Time
+	tempDir   string
+
+	policy   atomic.Pointer[Policy]
+	engine   atomic.Pointer[engine]
+	config   Config
+	registry *registry
+	ids      *ids
+	budget   budget
+	chunks   chunks
+	outcomes outcomes
+	forgeries
+
+	context context.Context // of everything that is asked for a client
+	cancel  context.CancelFunc
+
+	mu        sync.Mutex
+	listeners map[net.Listener]bool
+	closed    bool
+}
+
+// New makes a server; it does nothing before Serve.
+func New(c Config) *Server {
+	s := &Server{
+		deliverer: c.Deliverer, resolver: c.Resolver, log: c.Logger, now: c.Now, tempDir: c.TempDir,
+		config: c, registry: newRegistry(), ids: newIDs(), listeners: map[net.Listener]bool{},
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	memory := c.Memory
+	if memory <= 0 {
+		memory = 256 << 20
+	}
+	s.budget.limit.Store(memory)
+	s.context, s.cancel = context.WithCancel(context.Background())
+	s.SetPolicy(c.Policy)
+	return s
+}
+
+// SetPolicy replaces the policy. Transactions under way keep theirs, sessions
+// take the new one with their next MAIL. The limits that a session announced
+// when it began (SIZE, time, errors) stay as they were for it.
+func (s *Server) SetPolicy(p Policy) {
+	policy := p.withDefaults()
+	s.policy.Store(policy)
+	if old := s.engine.Swap(newEngine(s, policy)); old != nil {
+		old.close()
+	}
+}
+
+// Serve takes connections from l until Shutdown, then returns ErrClosed. It may
+// be called for several listeners at once.
+func (s *Server) Serve(l net.Listener) error { return s.serve(l, false) }
+
+// ServeTLS is Serve for clients that begin with TLS (RFC 8314, section 3.3).
+func (s *Server) ServeTLS(l net.Listener) error { return s.serve(l, true) }
+
+func (s *Server) serve(l net.Listener, implicit bool) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		l.Close()
+		return ErrClosed
+	}
+	s.listeners[l] = true
+	s.mu.Unlock()
+	var wait backoff
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			wait = backoff{}
+			s.accept(c, implicit)
+		case s.isClosed():
+			return ErrClosed
+		case isTemporary(err):
+			s.outOfPlaces(&wait, err)
+		default:
+			return err
+		}
+	}
+}
+
+func (s *Server) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// isTemporary says whether the next Accept may succeed.
+func isTemporary(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// A backoff is how long an accept loop has waited, and when it last said so.
+type backoff struct {
+	delay  time.Duration
+	logged time.Time
+}
+
+// outOfPlaces waits a little, and frees descriptors that idle clients hold.
+func (s *Server) outOfPlaces(b *backoff, err error) {
+	b.delay = min(max(2*b.delay, 5*time.Millisecond), time.Second)
+	if now := time.Now(); now.Sub(b.logged) >= time.Second {
+		b.logged = now
+		s.log.Warn("cannot accept", "error", err, "delay", b.delay)
+	}
+	s.registry.shedIdle(4)
+	select {
+	case <-time.After(b.delay):
+	case <-s.context.Done():
+	}
+}
+
+// accept sorts a new connection: who may speak for others does, the rest speak
+// for themselves.
+func (s *Server) accept(c net.Conn, implicit bool) {
+	ip := addressOf(c.RemoteAddr())
+	if contains(s.policy.Load().ProxyNetworks, ip) {
+		go s.acceptProxied(c, implicit)
+		return
+	}
+	s.admit(c, ip, implicit)
+}
+
+func addressOf(a net.Addr) netip.Addr {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return t.AddrPort().Addr().Unmap().WithZone("")
+	}
+	if p, err := netip.ParseAddrPort(a.String()); err == nil {
+		return p.Addr().Unmap().WithZone("")
+	}
+	return netip.Addr{}
+}
+
+// admit gives the connection to go-smtp, or refuses it where that is cheapest:
+// before the banner.
+func (s *Server) admit(raw net.Conn, ip netip.Addr, implicit bool) {
+	c := s.newConn(raw, ip)
+	for {
+		e := s.engine.Load()
+		c.Conn = e.guard(raw, implicit)
+		if c.place < 0 {
+			if err := s.registry.add(c, e.policy); err != nil {
+				s.turnAway(raw, ip, err, implicit)
+				return
+			}
+		}
+		if e.serve(c) {
+			return
+		}
+	}
+}
+
+// turnAway says 421 and closes. The socket's buffer is empty, so that this does
+// not wait; under TLS there is nobody yet who could read it.
+func (s *Server) turnAway(c net.Conn, ip netip.Addr, err error, implicit bool) {
+	r := replyBusy
+	if errors.Is(err, errDraining) {
+		r = replyShutdown
+	}
+	if !implicit {
+		c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		io.WriteString(c, lineOf(r, s.policy.Load().Hostname))
+	}
+	c.Close()
+	s.log.Debug("turned away", "client", ip, "error", err)
+}
+
+func lineOf(r envelope.Reply, hostname string) string {
+	r.Text = hostname + " " + r.Text
+	return r.String() + "\r\n"
+}
+
+// Shutdown ends the server: it takes no new connections, says 421 to idle
+// clients at once, and waits for those that send a message or wait for its
+// answer. When ctx ends first it cuts them off and returns ctx.Err().
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	for l := range s.listeners {
+		l.Close()
+	}
+	s.mu.Unlock()
+	gone := s.registry.drain()
+	defer s.engine.Load().close()
+	defer s.cancel()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		s.cancel()
+		s.registry.closeAll()
+		return ctx.Err()
+	}
+}

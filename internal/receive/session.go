@@ -1,0 +1,287 @@
+package receive
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"srsd/envelope"
+	"srsd/forward"
+	"srsd/spf"
+)
+
+// A session is what one client does between its greeting and its end, as
+// go-smtp calls it: from one goroutine.
+type session struct {
+	server *Server
+	smtp   *smtp.Conn
+	conn   *conn
+	name   string // of the client, forward-confirmed
+	named  bool   // name has been looked for
+	listed *listing
+	forged int // SRS addresses that were
+	tx     transaction
+}
+
+// A transaction is one message's envelope while it is said.
+type transaction struct {
+	open       bool
+	policy     *Policy // of when it began
+	from       envelope.Address
+	helo       string
+	options    smtp.MailOptions
+	checks     []spf.Outcome
+	result     spf.Result
+	note       string
+	recipients []envelope.Address // those accepted
+	routes     []envelope.Route
+	targets    map[string]bool // keys of targets, where there are several
+}
+
+// newSession is called at the first EHLO or HELO.
+func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
+	own, ok := c.Conn().(*conn)
+	if !ok {
+		return nil, toSMTP(replyTrouble)
+	}
+	return &session{server: s, smtp: c, conn: own}, nil
+}
+
+// Reset forgets the transaction, not the client.
+func (s *session) Reset() {
+	s.tx = transaction{}
+	s.conn.setPhase(greeting)
+}
+
+// Logout is called when the connection ends; a session holds nothing to free.
+func (s *session) Logout() error { return nil }
+
+// Mail begins a transaction.
+func (s *session) Mail(_ string, o *smtp.MailOptions) error {
+	// RFC 5321, section 4.1.4. Whoever checks a sender once must not be given
+	// a second one.
+	if s.tx.open {
+		return toSMTP(replyNested)
+	}
+	p := s.server.policy.Load()
+	if o.Size > p.MaxMessage {
+		return toSMTP(replyTooBig)
+	}
+	if s.server.budget.exhausted() {
+		return toSMTP(replyNoMemory)
+	}
+	tx := transaction{policy: p, from: s.conn.Path(), helo: s.smtp.Hostname(), options: *o}
+	if r := s.checkLists(p); !r.IsZero() {
+		s.refused(&tx, envelope.Address{}, r)
+		return toSMTP(r)
+	}
+	if r := s.checkSender(&tx); !r.IsZero() {
+		s.refused(&tx, envelope.Address{}, r)
+		return toSMTP(r)
+	}
+	tx.open = true
+	s.tx = tx
+	return nil
+}
+
+// Rcpt asks the router about one recipient.
+func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
+	if !s.tx.open {
+		return toSMTP(replyNoMail)
+	}
+	p := s.tx.policy
+	rcpt := s.conn.Path()
+	if strings.EqualFold(rcpt.Local(), "postmaster") && strings.EqualFold(rcpt.Domain(), p.Hostname) {
+		// The host's own postmaster is the bare one (RFC 5321, section 4.5.1).
+		rcpt, _ = envelope.NewAddress(rcpt.Local(), "")
+	}
+	d := p.Router.Route(s.server.context, forward.Request{
+		ReversePath: s.tx.from,
+		SPF:         string(s.tx.result),
+		Recipient:   rcpt,
+		Notify:      notify(o.Notify),
+		Original:    original(o),
+	})
+	if d.Forged {
+		s.forged++
+		if s.server.forgeries.add(s.conn.network, s.server.now()) || s.forged >= p.MaxFailedSRS {
+			s.refused(&s.tx, rcpt, replyGuessing)
+			return toSMTP(replyGuessing)
+		}
+	}
+	if r := refusal(d); !r.IsZero() {
+		s.refused(&s.tx, rcpt, r)
+		return toSMTP(r)
+	}
+	s.accept(rcpt, d.Routes)
+	return nil
+}
+
+// refusal is the reply to a recipient that is not accepted.
+func refusal(d forward.Decision) envelope.Reply {
+	switch {
+	case d.Kind != forward.Refused:
+		return envelope.Reply{}
+	case d.Reply.Code < 400 || d.Reply.Code > 599:
+		return replyTrouble
+	default:
+		return d.Reply
+	}
+}
+
+// accept adds a recipient's routes. A target that two recipients reach gets one
+// copy.
+func (s *session) accept(rcpt envelope.Address, routes []envelope.Route) {
+	s.tx.recipients = append(s.tx.recipients, rcpt)
+	s.conn.setPhase(addressing)
+	if len(s.tx.recipients) == 1 {
+		s.tx.routes = routes
+		return
+	}
+	if s.tx.targets == nil {
+		s.tx.targets = map[string]bool{}
+		for _, r := range s.tx.routes {
+			s.tx.targets[r.Target.Key()] = true
+		}
+	}
+	for _, r := range routes {
+		if key := r.Target.Key(); !s.tx.targets[key] {
+			s.tx.targets[key] = true
+			s.tx.routes = append(s.tx.routes, r)
+		}
+	}
+}
+
+// Data takes the message text and answers the final dot.
+func (s *session) Data(io.Reader) error {
+	s.conn.setPhase(sending)
+	m, err := s.read()
+	if err != nil {
+		reply := replyFor(err)
+		s.refused(&s.tx, envelope.Address{}, reply)
+		return toSMTP(reply)
+	}
+	defer m.body.Release()
+	s.conn.setPhase(delivering)
+	answer := s.deliver(m)
+	if !answer.Accepted() {
+		s.refused(&s.tx, envelope.Address{}, answer)
+	}
+	return toSMTP(answer)
+}
+
+// A received message is on its way from Data to the deliverer.
+type received struct {
+	id   string
+	body *message
+	at   time.Time
+}
+
+// read takes the text from the connection and checks its header.
+func (s *session) read() (received, error) {
+	now := s.server.now()
+	in := received{id: s.server.ids.new(now)}
+	var err error
+	in.body, err = newMessage(&s.server.budget, &s.server.chunks, s.server.tempDir, s.tx.policy.MaxMessage, s.trace(in.id, now).appendTo)
+	if err == nil {
+		err = in.body.readFrom(textReader{s.conn, s.conn.Data()})
+	}
+	if err == nil {
+		err = s.checkHeader(in.body)
+	}
+	if err != nil {
+		// The guard reads what is left, so that the session stays in step.
+		if in.body != nil {
+			in.body.Release()
+		}
+		return received{}, err
+	}
+	in.at = s.server.now()
+	return in, nil
+}
+
+// trace is the header that this message gets.
+func (s *session) trace(id string, now time.Time) trace {
+	t := trace{
+		hostname: s.tx.policy.Hostname, client: s.client(), tls: s.conn.TLS(),
+		extended: !s.conn.helo, utf8: s.tx.options.UTF8, id: id, reversePath: s.tx.from,
+		checks: s.tx.checks, note: s.tx.note, now: now,
+	}
+	if len(s.tx.recipients) == 1 {
+		t.recipient = s.tx.recipients[0]
+	}
+	if s.listed != nil {
+		t.lists = s.listed.zones
+	}
+	return t
+}
+
+// checkHeader looks for loops and removes what claims to be our judgement.
+func (s *session) checkHeader(m *message) error {
+	found := scanHeader(m.header(), s.tx.policy.Hostname)
+	const oursAtMost = 5
+	switch {
+	case found.folded:
+		// It would continue our own last field.
+		return replyFolded
+	case found.received >= s.tx.policy.MaxReceived, found.ours >= oursAtMost:
+		return replyLoop
+	}
+	for _, d := range found.deliveredTo {
+		for _, rcpt := range s.tx.recipients {
+			if d.Key() == rcpt.Key() {
+				return replyLoop
+			}
+		}
+	}
+	for i := range found.forged {
+		found.forged[i][0] += m.trace
+		found.forged[i][1] += m.trace
+	}
+	m.cut(found.forged)
+	return nil
+}
+
+// deliver hands the message over and logs what came of it.
+func (s *session) deliver(in received) envelope.Reply {
+	m := envelope.Message{
+		ID: in.id, Received: in.at, ReversePath: s.tx.from, SPF: string(s.tx.result), Client: s.client(),
+		EightBit: s.tx.options.Body == smtp.Body8BitMIME, UTF8: s.tx.options.UTF8,
+		Return: string(s.tx.options.Return), EnvelopeID: s.tx.options.EnvelopeID,
+		Size: in.body.Size(), Routes: s.tx.routes,
+	}
+	answer := replyDiscarded
+	if len(m.Routes) > 0 {
+		answer = s.server.deliverer.Deliver(s.server.context, m, in.body)
+	}
+	if answer.Code < 200 || answer.Code > 599 {
+		answer = replyTrouble
+	}
+	if answer.Accepted() {
+		s.server.log.LogAttrs(context.Background(), slog.LevelInfo, "accepted",
+			slog.String("id", m.ID), slog.Any("client", m.Client.IP), slog.String("reverse_path", s.tx.from.String()),
+			slog.String("recipient", s.tx.recipients[0].String()), slog.Int("recipients", len(s.tx.recipients)),
+			slog.Int64("size", m.Size), slog.String("spf", m.SPF))
+	}
+	return answer
+}
+
+// client is the host that brought the message.
+func (s *session) client() envelope.Client {
+	return envelope.Client{IP: s.conn.ip, HELO: s.tx.helo, Name: s.name}
+}
+
+// refused logs a refusal.
+func (s *session) refused(tx *transaction, rcpt envelope.Address, r envelope.Reply) {
+	attrs := make([]slog.Attr, 0, 4)
+	attrs = append(attrs, slog.Any("client", s.conn.ip), slog.String("reverse_path", tx.from.String()))
+	if !rcpt.IsNull() {
+		attrs = append(attrs, slog.String("recipient", rcpt.String()))
+	}
+	attrs = append(attrs, slog.String("reply", r.String()))
+	s.server.log.LogAttrs(context.Background(), slog.LevelInfo, "refused", attrs...)
+}

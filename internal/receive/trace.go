@@ -1,0 +1,185 @@
+package receive
+
+import (
+	"crypto/tls"
+	"time"
+
+	"srsd/envelope"
+	"srsd/spf"
+)
+
+// A trace is what our header fields tell. Every string in it was parsed before
+// (names by envelope.CheckDomain, addresses by envelope.ParseAddress); what was
+// not, goes through appendComment or appendQuoted.
+type trace struct {
+	hostname    string
+	client      envelope.Client
+	tls         *tls.ConnectionState // nil: in clear
+	extended    bool                 // EHLO, not HELO
+	utf8        bool
+	id          string
+	recipient   envelope.Address // zero: more than one
+	reversePath envelope.Address
+	checks      []spf.Outcome // SPF, the decisive one last; none: not checked
+	note        string        // why a failed check did not count
+	lists       []string      // block lists that the client is on
+	now         time.Time
+}
+
+// appendTo appends Received, Received-SPF and Authentication-Results: the
+// youngest statement about the message stands on top (RFC 5321, section 4.4).
+func (t trace) appendTo(b []byte) []byte {
+	b = t.appendResults(b)
+	for _, o := range t.checks {
+		b = t.appendReceivedSPF(b, o)
+	}
+	return t.appendReceived(b)
+}
+
+// appendReceived follows RFC 5321, section 4.4, and for the protocol names
+// RFC 3848 and RFC 6531, section 4.3.
+func (t trace) appendReceived(b []byte) []byte {
+	b = append(b, "Received: from "...)
+	b = append(b, t.client.HELO...)
+	b = append(b, " ("...)
+	if t.client.Name != "" {
+		b = append(b, t.client.Name...)
+		b = append(b, ' ')
+	}
+	b = append(b, '[')
+	b = appendIP(b, t.client)
+	b = append(b, "])\r\n\tby "...)
+	b = append(b, t.hostname...)
+	b = append(b, " with "...)
+	b = append(b, t.protocol()...)
+	if t.tls != nil {
+		b = append(b, " ("...)
+		b = append(b, tls.VersionName(t.tls.Version)...)
+		b = append(b, ' ')
+		b = append(b, tls.CipherSuiteName(t.tls.CipherSuite)...)
+		b = append(b, ')')
+	}
+	b = append(b, " id "...)
+	b = append(b, t.id...)
+	if !t.recipient.IsNull() && t.recipient.IsASCII() {
+		b = append(b, "\r\n\tfor <"...)
+		b = append(b, t.recipient.String()...)
+		b = append(b, '>')
+	}
+	b = append(b, ";\r\n\t"...)
+	b = t.now.AppendFormat(b, time.RFC1123Z)
+	return append(b, "\r\n"...)
+}
+
+func (t trace) protocol() string {
+	switch secure := t.tls != nil; {
+	case t.utf8 && secure:
+		return "UTF8SMTPS"
+	case t.utf8:
+		return "UTF8SMTP"
+	case secure && t.extended:
+		return "ESMTPS"
+	case t.extended:
+		return "ESMTP"
+	case secure:
+		return "SMTPS"
+	default:
+		return "SMTP"
+	}
+}
+
+// appendIP writes the address as a literal has it, RFC 5321, section 4.1.3.
+func appendIP(b []byte, c envelope.Client) []byte {
+	if c.IP.Is6() {
+		b = append(b, "IPv6:"...)
+	}
+	return c.IP.AppendTo(b)
+}
+
+// appendReceivedSPF follows RFC 7208, section 9.1.
+func (t trace) appendReceivedSPF(b []byte, o spf.Outcome) []byte {
+	b = append(b, "Received-SPF: "...)
+	b = append(b, o.Result...)
+	b = append(b, " ("...)
+	b = append(b, t.hostname...)
+	if o.Reason != "" {
+		b = append(b, ": "...)
+		b = appendComment(b, o.Reason)
+	}
+	b = append(b, ")\r\n\tclient-ip="...)
+	b = t.client.IP.AppendTo(b)
+	b = append(b, "; envelope-from="...)
+	b = appendQuoted(b, t.reversePath.String())
+	b = append(b, ";\r\n\thelo="...)
+	b = appendQuoted(b, t.client.HELO)
+	b = append(b, "; identity="...)
+	b = append(b, o.Identity...)
+	b = append(b, "; receiver="...)
+	b = append(b, t.hostname...)
+	return append(b, "\r\n"...)
+}
+
+// appendResults follows RFC 8601, sections 2.2 and 2.7.2.
+func (t trace) appendResults(b []byte) []byte {
+	b = append(b, "Authentication-Results: "...)
+	b = append(b, t.hostname...)
+	if len(t.checks) == 0 && len(t.lists) == 0 {
+		return append(b, "; none\r\n"...)
+	}
+	for _, o := range t.checks {
+		b = append(b, ";\r\n\tspf="...)
+		b = append(b, o.Result...)
+		if t.note != "" {
+			b = append(b, " ("...)
+			b = appendComment(b, t.note)
+			b = append(b, ')')
+		}
+		if o.Identity == spf.HELO {
+			b = append(b, " smtp.helo="...)
+			b = append(b, t.client.HELO...)
+		} else {
+			b = append(b, " smtp.mailfrom="...)
+			b = append(b, t.reversePath.String()...)
+		}
+	}
+	for _, zone := range t.lists {
+		b = append(b, ";\r\n\tdnsbl=fail dns.zone="...)
+		b = append(b, zone...)
+	}
+	return append(b, "\r\n"...)
+}
+
+// appendComment appends s as text within a comment: printable ASCII only, what
+// could end or open one with a backslash (RFC 5322, section 3.2.2), and not
+// more than a line holds.
+func appendComment(b []byte, s string) []byte {
+	const most = 300
+	for i := 0; i < len(s) && i < most; i++ {
+		switch c := s[i]; {
+		case c < ' ' || c > '~':
+			b = append(b, '?')
+		case c == '(' || c == ')' || c == '\\':
+			b = append(b, '\\', c)
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
+}
+
+// appendQuoted appends s as a quoted string (RFC 5322, section 3.2.4), with
+// UTF-8 left as it is (RFC 6532).
+func appendQuoted(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c < ' ' || c == 0x7f:
+			b = append(b, '?')
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}
