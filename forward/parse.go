@@ -1,0 +1,389 @@
+package forward
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"srsd/envelope"
+)
+
+// A parser reads the files of one table.
+type parser struct {
+	t        *Table
+	errs     ErrorList
+	seen     map[string]domain
+	srs      map[string]bool
+	infer    bool // Config names no domains: those of the names are ours
+	includes string
+	included int64 // octets read by :include: so far
+	postfix  bool
+
+	out    strings.Builder // becomes the book's text
+	key    []byte          // of the entry under construction
+	items  []item          // of the entry under construction
+	links  []link          // targets that must be looked at when all is read
+	res    map[string]place
+	broken map[string]bool // keys of entries with mistakes
+	lone   place           // of an item that must stand alone, where there is one
+	bare   bool            // a name without a domain has been warned about
+}
+
+func newParser(t *Table, c Config) *parser {
+	p := &parser{
+		t:        t,
+		seen:     make(map[string]domain),
+		srs:      make(map[string]bool),
+		infer:    len(c.Domains) == 0,
+		includes: c.IncludeDir,
+		postfix:  c.Postfix,
+		res:      make(map[string]place),
+		broken:   make(map[string]bool),
+	}
+	for _, d := range c.SRSDomains {
+		p.srs[foldDomain(d)] = true
+	}
+	return p
+}
+
+// fail notes a mistake. Warnings and errors share their bound.
+func (p *parser) fail(at place, format string, args ...any) { p.note(false, at, format, args...) }
+
+func (p *parser) warn(at place, format string, args ...any) { p.note(true, at, format, args...) }
+
+func (p *parser) note(warning bool, at place, format string, args ...any) {
+	if len(p.errs) >= maxErrors && (warning || p.errs.Fatal()) {
+		return
+	}
+	e := Error{Text: fmt.Sprintf(format, args...), Warning: warning}
+	if at.s != nil {
+		e.File, e.Line, e.Col = p.name(at.s.file), at.line, at.col()
+	}
+	p.errs = append(p.errs, e)
+}
+
+// name is a file's name; files count from 1.
+func (p *parser) name(file int) string { return p.t.files[file-1] }
+
+// files reads the alias files.
+func (p *parser) files(names []string) {
+	texts := make([]string, len(names))
+	total := 0
+	for i, name := range names {
+		text, err := readFile(name)
+		if err != nil {
+			p.errs = append(p.errs, Error{File: name, Line: 1, Col: 1, Text: reason(err)})
+			continue
+		}
+		texts[i] = text
+		total += len(text)
+	}
+	if total > math.MaxUint32/2 {
+		p.errs = append(p.errs, Error{File: names[0], Text: "the files have more than 2 GiB"})
+		return
+	}
+	// An entry is hardly longer in the book than in its file.
+	p.out.Grow(total + total/16)
+	for i, text := range texts {
+		if s := p.open(names[i], text, false); s != nil {
+			p.file(s)
+		}
+		texts[i] = ""
+	}
+	p.t.book.text = p.out.String()
+}
+
+// reason is an error of the file system without the name that stands in front
+// of every mistake anyway.
+func reason(err error) string {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return "cannot be read: " + pe.Err.Error()
+	}
+	return err.Error()
+}
+
+// errChanging says that a file was written to while it was read.
+var errChanging = errors.New("is being written to")
+
+// readFile reads a whole file, and makes sure that it is one state of it: an
+// editor that writes in place must not leave half of its work here.
+func readFile(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	before, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !before.Mode().IsRegular() {
+		return "", errors.New("is no regular file")
+	}
+	var b strings.Builder
+	b.Grow(int(before.Size()))
+	n, err := io.Copy(&b, f)
+	if err != nil {
+		return "", err
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if n != before.Size() || after.Size() != n || !after.ModTime().Equal(before.ModTime()) {
+		return "", errChanging
+	}
+	return b.String(), nil
+}
+
+// open starts a scanner; nil where the octets of the text cannot be a table.
+func (p *parser) open(name, text string, list bool) *scanner {
+	p.t.files = append(p.t.files, name)
+	s := &scanner{file: len(p.t.files), text: text, line: 1, list: list}
+	s.text = strings.TrimPrefix(text, "\uFEFF")
+	ok := true
+	line, bad := 1, place{}
+	for i := 0; i < len(s.text); i++ {
+		c := s.text[i]
+		if c >= ' ' && c != 0x7f || c == '\t' {
+			continue
+		}
+		if c == '\n' {
+			line++
+		} else if c != '\r' || i+1 < len(s.text) && s.text[i+1] != '\n' {
+			bad, ok = place{s, i, line}, false
+			p.fail(bad, "control character %#02x", c)
+		}
+		if len(p.errs) >= maxErrors {
+			break
+		}
+	}
+	if !utf8.ValidString(s.text) {
+		ok = false
+		p.fail(invalidUTF8(s), "invalid UTF-8")
+	}
+	if !ok {
+		return nil
+	}
+	if !list && s.text != "" && !strings.HasSuffix(s.text, "\n") {
+		p.warn(place{s, len(s.text), line}, "the last line does not end: is the file complete?")
+	}
+	return s
+}
+
+func invalidUTF8(s *scanner) place {
+	line := 1
+	for i, r := range s.text {
+		if r == '\n' {
+			line++
+		}
+		if r == utf8.RuneError && !strings.HasPrefix(s.text[i:], "\uFFFD") {
+			return place{s, i, line}
+		}
+	}
+	return place{s, len(s.text), line}
+}
+
+// file reads an alias file. Its first entry says whether the names end in
+// colons, as in aliases(5), or in white space, as in virtual(5).
+func (p *parser) file(s *scanner) {
+	virtual := false
+	for first := true; s.nextEntry(); first = false {
+		if c := s.peek(); c == ' ' || c == '\t' {
+			s.blanks()
+			p.fail(s.here(), "a line that begins with white space continues an entry, and there is none")
+			continue
+		}
+		if first {
+			virtual = s.virtual()
+		}
+		p.entry(s, virtual)
+	}
+}
+
+// virtual says whether an entry at the start of a file is one of virtual(5): an
+// address or a domain, no colon, and something behind it.
+func (s *scanner) virtual() bool {
+	look := *s
+	w, _ := look.word(':')
+	if look.peek() == ':' || strings.HasPrefix(w, "/") || !strings.ContainsAny(w, "@.") {
+		return false
+	}
+	look.blanks()
+	return look.pos < len(look.text) && look.peek() != ':' && look.peek() != '\n'
+}
+
+// entry reads a name and what it stands for.
+func (p *parser) entry(s *scanner, virtual bool) {
+	at := s.here()
+	p.key, p.items, p.lone = p.key[:0], p.items[:0], place{}
+	place := uint32(p.out.Len())
+	links := len(p.links)
+	re, ok := p.left(s, at)
+	if ok = ok && p.colon(s, at, virtual, re); !ok {
+		return
+	}
+	if virtual && re == nil && p.isDomainLine() {
+		p.warn(at, "virtual(5) names a domain here: domains are listed in forward.domains")
+		return
+	}
+	if !p.right(s, at, re) {
+		p.links = p.links[:links]
+		p.broken[string(p.key)] = true
+		return
+	}
+	if len(p.items) > p.t.maxTargets {
+		p.warn(at, "%d targets, forward.max_targets is %d: mail to this alias will be deferred", len(p.items), p.t.maxTargets)
+	}
+	switch {
+	case re != nil:
+		p.t.patterns = append(p.t.patterns, pattern{re, place})
+	case !p.insert(at, place):
+		p.links = p.links[:links]
+		return
+	}
+	appendEntry(&p.out, p.key, s.file, at.line, p.items)
+}
+
+// insert puts the entry's key into the index, if it is the first of its name.
+func (p *parser) insert(at place, place uint32) bool {
+	p.t.book.text = p.out.String()
+	if old, ok := p.t.book.find(p.key); ok {
+		e := p.t.book.at(old)
+		p.fail(at, "%s has been defined in %s:%d: give all its targets in one place", showKey(e.key), p.name(e.file), e.line)
+		return false
+	}
+	p.t.book.add(p.key, place)
+	return true
+}
+
+// left reads a name: it leaves the key, or returns a regexp.
+func (p *parser) left(s *scanner, at place) (*regexp.Regexp, bool) {
+	if s.peek() == '/' {
+		re, ok := p.regexp(s, at)
+		return re, ok
+	}
+	w, complete := s.word(':')
+	switch {
+	case !complete:
+		p.fail(at, "the quote does not end")
+		return nil, false
+	case w == "":
+		p.fail(at, "there is no name in front of the colon")
+		return nil, false
+	case w[0] == '@':
+		return nil, p.catchAll(w[1:], at)
+	case w[0] == '*':
+		p.fail(at, "%s: a catch-all is written @domain, without the asterisk", w)
+		return nil, false
+	}
+	local, d, name, err := p.address(w)
+	if err != nil {
+		p.fail(at, "%s", problem(err))
+		return nil, false
+	}
+	if name == "" && p.postfix && !p.bare {
+		p.bare = true
+		p.warn(at, "a name without a domain holds for every domain of forward.domains; in Postfix for $myorigin and $mydestination")
+	}
+	p.ownName(d, name, at)
+	p.key = appendKey(p.key, foldLocal(local), d.folded)
+	return nil, true
+}
+
+func (p *parser) catchAll(name string, at place) bool {
+	d, err := p.domain(name)
+	if err != nil {
+		p.fail(at, "%s", problem(err))
+		return false
+	}
+	p.ownName(d, name, at)
+	p.key = appendKey(p.key, "", d.folded)
+	return true
+}
+
+// ownName notes the domain of a name.
+func (p *parser) ownName(d domain, name string, at place) {
+	switch {
+	case name == "":
+	case p.infer:
+		p.t.own(d.folded)
+	case !d.ours && !d.srs:
+		p.warn(at, "%s is not in forward.domains: no mail will come here", name)
+	}
+}
+
+// isDomainLine says whether the key is a name that can only be a domain.
+func (p *parser) isDomainLine() bool {
+	local, domain := cutKey(string(p.key))
+	return domain == "" && strings.Contains(local, ".") && envelope.CheckDomain(local) == nil
+}
+
+// colon passes what separates a name from its targets.
+func (p *parser) colon(s *scanner, at place, virtual bool, re *regexp.Regexp) bool {
+	from := s.pos
+	s.blanks()
+	switch {
+	case s.peek() == ':' && !(virtual && s.pos > from):
+		if virtual {
+			p.fail(s.here(), "the file began as one of virtual(5), without colons behind the names: decide for one form")
+			return false
+		}
+		s.pos++
+		return true
+	case virtual && s.pos > from:
+		return true
+	case re != nil:
+		p.fail(s.here(), "a colon must follow the regexp")
+	default:
+		p.fail(s.here(), "a colon must follow the name %s", strings.TrimSpace(s.text[at.pos:from]))
+	}
+	return false
+}
+
+// problem is an error of package envelope without its prefix.
+func problem(err error) string { return strings.TrimPrefix(err.Error(), "address: ") }
+
+// regexp reads /regexp/ and anchors it: one that matches part of an address by
+// accident opens a relay.
+func (p *parser) regexp(s *scanner, at place) (*regexp.Regexp, bool) {
+	s.pos++
+	from := s.pos
+	for s.pos < len(s.text) && s.text[s.pos] != '/' && s.peek() != '\n' {
+		if s.text[s.pos] == '\\' && s.pos+1 < len(s.text) && s.text[s.pos+1] != '\n' {
+			s.pos++
+		}
+		s.pos++
+	}
+	if s.peek() != '/' {
+		p.fail(at, "the regexp does not end in a slash on its line")
+		return nil, false
+	}
+	source := strings.ReplaceAll(s.text[from:s.pos], `\/`, "/")
+	s.pos++
+	if old, ok := p.res[source]; ok {
+		p.fail(at, "this regexp stands in %s:%d already", p.name(old.s.file), old.line)
+		return nil, false
+	}
+	p.res[strings.Clone(source)] = place{s: &scanner{file: s.file}, line: at.line}
+	re, err := regexp.Compile(`(?i)^(?:` + source + `)$`)
+	if err != nil {
+		text := err.Error()
+		if _, bare := regexp.Compile(source); bare != nil {
+			text = bare.Error()
+		}
+		p.fail(at, "%s", strings.TrimPrefix(text, "error parsing regexp: "))
+		return nil, false
+	}
+	if source == "" {
+		p.fail(at, "the regexp is empty")
+		return nil, false
+	}
+	return re, true
+}
