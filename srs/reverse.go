@@ -161,16 +161,12 @@ func (r *Rewriter) verify(p *parsed, now time.Time) (verdict, error) {
 // signer finds the key that signed. It tries all of them, so that the time it
 // takes tells nothing.
 func (r *Rewriter) signer(p *parsed, now time.Time) (v verdict, err error) {
-	fits := false
-	for _, f := range r.formats() {
-		least, most := r.accepted(f)
-		if p.kind == kindToken {
-			f, least, most = FormatSRSD, minHashSRSD, minHashSRSD
-		}
-		if len(p.hash) < least || len(p.hash) > most || p.inQuotes && f != FormatClassic {
+	tried := false
+	for _, f := range [...]Format{FormatSRSD, FormatClassic} {
+		if !r.fits(p, f) {
 			continue
 		}
-		fits = true
+		tried = true
 		for i := range r.Keys {
 			k := &r.Keys[i]
 			if k.accepts(now) && k.hasher.digest(f, p.claim).match(p.hash) && !v.signed {
@@ -181,10 +177,19 @@ func (r *Rewriter) signer(p *parsed, now time.Time) (v verdict, err error) {
 	switch {
 	case v.signed:
 		return v, nil
-	case !fits:
+	case !tried:
 		return v, fmt.Errorf("%w: no accepted hash has %d characters", ErrHash, len(p.hash))
 	}
 	return v, fmt.Errorf("%w: no key made it", ErrHash)
+}
+
+// fits says whether an address can have been signed in format f.
+func (r *Rewriter) fits(p *parsed, f Format) bool {
+	if p.kind == kindToken {
+		return f == FormatSRSD && len(p.hash) == minHashSRSD
+	}
+	least, most := r.accepted(f)
+	return least <= len(p.hash) && len(p.hash) <= most && (f == FormatClassic || !p.inQuotes)
 }
 
 // strict checks what the hash vouches for, and the classic hash vouches for

@@ -2,6 +2,7 @@ package srs
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -83,14 +84,15 @@ type Rewriter struct {
 	Keys Keys
 	// Format is how to sign, FormatSRSD by default.
 	Format Format
-	// Accept lists the formats that Reverse accepts; none means Format alone.
+	// Accept lists further formats that Reverse accepts beside Format, so that
+	// a site can change its format and lose no bounce.
 	Accept []Format
 	// HashLength is how many characters of the hash Format writes: 8 to 32,
 	// by default 8 (40 bits), in FormatClassic 4 to 20, by default 4.
 	HashLength int
 	// HashMinimum is how many characters Reverse wants at least, by default
-	// HashLength. Of a format in Accept that does not sign, every length is
-	// accepted that is neither below HashMinimum nor outside its bounds.
+	// HashLength. In another format of Accept every length is accepted that is
+	// neither below HashMinimum nor outside the format's bounds.
 	HashMinimum int
 	// MaxAge is how old an address may be, in whole days, by default 21.
 	MaxAge time.Duration
@@ -137,33 +139,20 @@ func (r *Rewriter) hashLength() int {
 	return least
 }
 
-// accepted is how many characters a hash in format f may have.
+// accepted is how many characters a hash in format f may have: none at all
+// (most is 0) where the format is not accepted.
 func (r *Rewriter) accepted(f Format) (least, most int) {
 	least, most = f.bounds()
-	if f == r.Format {
+	switch {
+	case f == r.Format && r.HashMinimum == 0:
+		return r.hashLength(), r.hashLength()
+	case f == r.Format:
 		most = r.hashLength()
-		if r.HashMinimum == 0 {
-			return most, most
-		}
+	case !slices.Contains(r.Accept, f):
+		return 0, 0
 	}
 	return min(max(least, r.HashMinimum), most), most
 }
-
-// formats are the accepted formats.
-func (r *Rewriter) formats() []Format {
-	if len(r.Accept) > 0 {
-		return r.Accept
-	}
-	if r.Format == FormatClassic {
-		return onlyClassic
-	}
-	return onlySRSD
-}
-
-var (
-	onlySRSD    = []Format{FormatSRSD}
-	onlyClassic = []Format{FormatClassic}
-)
 
 func (r *Rewriter) separator() byte {
 	if r.Separator == 0 {
