@@ -1,0 +1,230 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	badgerdb "github.com/dgraph-io/badger/v4"
+)
+
+// What one transaction may hold. Badger's own limit is 15 % of memTableSize.
+const (
+	batchRequests = 256
+	batchOctets   = 1 << 20
+)
+
+// A request is a change that waits for the writer. write runs in the writer,
+// adds what is to be written to the batch, and must add nothing when it returns
+// an error; it sees what earlier requests of the batch have added. after runs
+// when the transaction is on disk, or has failed. Both hold the plan's lock.
+type request struct {
+	octets int
+	write  func(b *batch) error
+	after  func(ok bool)
+	err    error
+	done   chan struct{}
+}
+
+// A batch is one transaction in the making.
+type batch struct {
+	txn     *badgerdb.Txn
+	added   []string         // ids
+	removed []string         // ids
+	ending  map[*message]int // deliveries that this batch removes
+	closing map[*message]int // deliveries that this batch removes or fails
+	adding  map[string]bool  // ids that this batch adds
+	ledger  ledger           // as it will be
+	err     error            // of the transaction as a whole
+}
+
+func (b *batch) set(key, value []byte) {
+	if err := b.txn.Set(key, value); err != nil && b.err == nil {
+		b.err = err
+	}
+}
+
+func (b *batch) delete(key []byte) {
+	if err := b.txn.Delete(key); err != nil && b.err == nil {
+		b.err = err
+	}
+}
+
+// get returns a copy of a value as it is at this point of the batch.
+func (b *batch) get(key []byte) ([]byte, error) { return get(b.txn, key) }
+
+func get(txn *badgerdb.Txn, key []byte) ([]byte, error) {
+	it, err := txn.Get(key)
+	if errors.Is(err, badgerdb.ErrKeyNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	v, err := it.ValueCopy(nil)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return v, nil
+}
+
+// A ledger counts what the index must hold. It is written with every commit;
+// the inventory, outside the index, has the same numbers.
+type ledger struct {
+	seq        uint64 // of the commit
+	messages   uint64
+	deliveries uint64
+	rev        uint64 // last revision of a value
+}
+
+var ledgerKey = []byte("g")
+
+func (l ledger) encode() []byte {
+	b := make([]byte, 0, 32)
+	for _, n := range [...]uint64{l.seq, l.messages, l.deliveries, l.rev} {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	return b
+}
+
+func decodeLedger(b []byte) (l ledger, err error) {
+	if len(b) != 32 {
+		return l, fmt.Errorf("%w: ledger", ErrCorrupt)
+	}
+	for i, n := range [...]*uint64{&l.seq, &l.messages, &l.deliveries, &l.rev} {
+		*n = binary.BigEndian.Uint64(b[8*i:])
+	}
+	return l, nil
+}
+
+// submit gives requests to the writer and waits until they are on disk.
+func (s *Badger) submit(requests ...*request) error {
+	for _, r := range requests {
+		r.done = make(chan struct{})
+		select {
+		case <-s.stop:
+			return ErrClosed
+		case s.requests <- r:
+		}
+	}
+	for _, r := range requests {
+		select {
+		case <-r.done:
+		case <-s.ended:
+			// The writer has left; it may have done this one before.
+			select {
+			case <-r.done:
+			default:
+				return ErrClosed
+			}
+		}
+	}
+	return nil
+}
+
+// commitAll is the writer: the only goroutine that changes the index.
+func (s *Badger) commitAll() {
+	defer close(s.ended)
+	for {
+		select {
+		case <-s.stop:
+			return
+		case r := <-s.requests:
+			s.commit(s.gather(r))
+		}
+	}
+}
+
+// gather takes what else is waiting.
+func (s *Badger) gather(first *request) []*request {
+	group := []*request{first}
+	for octets := first.octets; len(group) < batchRequests && octets < batchOctets; {
+		select {
+		case r := <-s.requests:
+			group = append(group, r)
+			octets += r.octets
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// commit makes one transaction of a group.
+func (s *Badger) commit(group []*request) {
+	err := s.broken
+	if err == nil {
+		err = s.space.enoughToWrite()
+	}
+	var written []*request
+	var b *batch
+	if err == nil {
+		written, b, err = s.writeGroup(group)
+	}
+	s.mu.Lock()
+	for _, r := range written {
+		if r.after != nil {
+			r.after(err == nil)
+		}
+	}
+	s.mu.Unlock()
+	if err == nil {
+		s.takeStock(b.added, b.removed)
+	}
+	for _, r := range group {
+		if r.err == nil {
+			r.err = err
+		}
+		close(r.done)
+	}
+}
+
+// writeGroup returns the requests that had something to write, and what became
+// of the transaction.
+func (s *Badger) writeGroup(group []*request) (written []*request, b *batch, err error) {
+	b = &batch{txn: s.db.NewTransaction(true), ending: map[*message]int{}, closing: map[*message]int{}, adding: map[string]bool{}, ledger: s.ledger}
+	defer b.txn.Discard()
+	s.mu.Lock()
+	for _, r := range group {
+		if r.err = r.write(b); r.err == nil {
+			written = append(written, r)
+		}
+	}
+	s.mu.Unlock()
+	if b.err != nil {
+		return written, b, fmt.Errorf("store: %w", b.err)
+	}
+	b.ledger.seq++
+	b.set(ledgerKey, b.ledger.encode())
+	if b.err == nil {
+		b.err = b.txn.Commit()
+	}
+	if b.err != nil {
+		// What is on disk now is anybody's guess, and after a failed fsync the
+		// kernel will not try again: only a new start tells.
+		s.broken = fmt.Errorf("store: a write failed, restart needed: %w", b.err)
+		s.log.Error("store is broken", "error", b.err)
+		return written, b, s.broken
+	}
+	s.ledger = b.ledger
+	return written, b, nil
+}
+
+// takeStock notes the commit in the inventory: behind it, because the inventory
+// may lag, but must never promise what was not acknowledged.
+func (s *Badger) takeStock(added, removed []string) {
+	var err error
+	if s.inventory.long() {
+		s.mu.Lock()
+		ids := slices.Collect(maps.Keys(s.plan.messages))
+		s.mu.Unlock()
+		err = s.inventory.rewrite(s.ledger, ids)
+	} else {
+		err = s.inventory.append(s.ledger, added, removed)
+	}
+	if err != nil {
+		s.log.Error("inventory not written", "error", err)
+	}
+}

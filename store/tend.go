@@ -1,0 +1,96 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Wake implements Queue. What PerDomain held back in the last Lease does not
+// wake: the end of an attempt does.
+func (s *Badger) Wake(ctx context.Context) error {
+	s.mu.Lock()
+	stirred, wake := s.plan.stirred, s.plan.wake
+	at, ok := s.plan.next()
+	s.mu.Unlock()
+	if stirred {
+		return nil
+	}
+	wait := 24 * time.Hour
+	if ok {
+		wait = max(0, time.Unix(0, at).Sub(s.now()))
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stop:
+		return ErrClosed
+	case <-wake:
+	case <-timer.C:
+	}
+	return nil
+}
+
+// tend does what must be done from time to time.
+func (s *Badger) tend() {
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-s.stop:
+			return
+		case <-second.C:
+		}
+		s.flushCounters()
+		if err := s.inventory.sync(); err != nil {
+			s.log.Error("inventory not written", "error", err)
+		}
+		s.forgetDoomed()
+		if n%60 == 0 {
+			s.sweepCounters()
+			s.reclaim()
+		}
+	}
+}
+
+// forgetDoomed drops what the operator dropped while an attempt was under way
+// that never ended, and failures that have been listed long enough.
+func (s *Badger) forgetDoomed() {
+	var requests []*request
+	var edits []*edit
+	s.mu.Lock()
+	doomed := s.plan.doomed
+	s.plan.doomed = nil
+	for now := s.now().UnixNano(); len(s.plan.failures) > 0 && s.plan.failures[0].due <= now && len(doomed) < batchRequests; {
+		it := s.plan.failures[0]
+		s.plan.unfile(it)
+		doomed = append(doomed, it)
+	}
+	for _, it := range doomed {
+		e := &edit{s: s, id: it.message.id, n: int(it.n), action: Drop}
+		edits = append(edits, e)
+		requests = append(requests, &request{octets: 100, write: e.write, after: e.after})
+	}
+	s.mu.Unlock()
+	if s.submit(requests...) == nil {
+		for _, e := range edits {
+			e.unlink()
+		}
+	}
+}
+
+// reclaim makes badger give back the room of what has been deleted, when that
+// is much: by itself it waits for more to be written.
+func (s *Badger) reclaim() {
+	s.mu.Lock()
+	live := s.plan.octets + int64(s.plan.total)*1024
+	s.mu.Unlock()
+	lsm, _ := s.db.Size()
+	if lsm < 2*live+64<<20 {
+		return
+	}
+	if err := s.db.Flatten(1); err != nil {
+		s.log.Warn("index not compacted", "error", err)
+	}
+}
