@@ -41,7 +41,7 @@ func (c *Conn) next() []byte {
 		}
 		return nil
 	}
-	for c.err == nil {
+	for c.err == nil && !c.closed() {
 		if r := c.endReply(); !r.IsZero() {
 			c.hangUp(r, false)
 			break
@@ -56,6 +56,14 @@ func (c *Conn) next() []byte {
 		}
 	}
 	return nil
+}
+
+// closed says whether the last words were said, or Close was called: go-smtp
+// asks for one more command then.
+func (c *Conn) closed() bool {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	return c.dead
 }
 
 func (c *Conn) endReply() envelope.Reply {

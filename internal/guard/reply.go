@@ -171,7 +171,7 @@ func (c *Conn) endTransaction() {
 // count keeps the score of what does not lead to a message.
 func (c *Conn) count(code int) {
 	switch {
-	case code == 421:
+	case code == 421 || code == 221:
 		c.stop() // RFC 5321, section 3.8: the connection closes behind it
 	case code/100 == 5:
 		c.errors++
