@@ -101,7 +101,7 @@ func (w *walk) follow(l link, local, domain string) int {
 	if !w.t.domains[domain] {
 		return 0 // the table names no domains, and this is none of those in it
 	}
-	h, ok, _ := w.t.find(local, domain, nil)
+	h, ok, _ := w.t.find(local, domain, false)
 	switch {
 	case !ok && (local == anyone || local == postmaster):
 		return 0

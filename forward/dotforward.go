@@ -17,9 +17,6 @@ const maxForwardFile = 4 << 10
 // microseconds, and what is in it is always what counts. Whatever is wrong with
 // it, the mail must wait and not be refused, for somebody lives there.
 func (t *Table) forwardFile(local, domain string) (hit, bool, error) {
-	if t.dir == "" {
-		return hit{}, false, nil
-	}
 	names := [...]string{local, ""}
 	if name, ok := detail(local); ok {
 		names[1] = name

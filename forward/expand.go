@@ -34,6 +34,7 @@ type Target struct {
 // wraps ErrLimit or ErrFile.
 func (t *Table) Expand(rcpt envelope.Address) (Expansion, error) {
 	e := expander{t: t}
+	e.path = e.short[:0]
 	if err := e.alias(rcpt, envelope.Address{}, false); err != nil {
 		return Expansion{}, err
 	}
@@ -53,8 +54,9 @@ func (t *Table) Expand(rcpt envelope.Address) (Expansion, error) {
 // An expander is one expansion under way.
 type expander struct {
 	t       *Table
-	path    []envelope.Address // the aliases from the recipient to here
-	done    map[string]bool    // aliases inside the table: false while they are on the path
+	path    []envelope.Address  // the aliases from the recipient to here
+	short   [2]envelope.Address // where most paths have room
+	done    map[string]bool     // aliases inside the table: false while they are on the path
 	targets []Target
 	keys    map[string]bool // of targets, once they are many
 	steps   int
@@ -72,7 +74,7 @@ func (e *expander) alias(a, owner envelope.Address, inFile bool) error {
 	if domain == "" {
 		domain = e.t.first
 	}
-	h, ok, err := e.t.find(local, domain, e.t.forwardFile)
+	h, ok, err := e.t.find(local, domain, true)
 	if err != nil {
 		return err
 	}
@@ -89,12 +91,12 @@ func (e *expander) alias(a, owner envelope.Address, inFile bool) error {
 		owner = o
 	}
 	e.path = append(e.path, a)
-	defer func() { e.path = e.path[:len(e.path)-1] }()
 	for it, ok := h.items.next(); ok; it, ok = h.items.next() {
 		if err := e.item(it, a, owner, h); err != nil {
 			return err
 		}
 	}
+	e.path = e.path[:len(e.path)-1]
 	return nil
 }
 
@@ -221,7 +223,7 @@ func same(a, b envelope.Address) bool {
 // owner is the address owner-NAME for the alias NAME, where the table has it.
 // A regexp or a catch-all has no name, and no owner.
 func (t *Table) owner(h hit, domain string) (envelope.Address, bool) {
-	if !h.exact {
+	if !h.exact || !t.owners {
 		return envelope.Address{}, false
 	}
 	name, _ := cutKey(h.key)
@@ -269,16 +271,21 @@ func (t *Table) leading(e *entry, known map[string]bool) []envelope.Address {
 		slices.Sort(domains)
 	}
 	leads := make([]bool, len(domains))
+	any := false
 	for it, ok := e.items.next(); ok; it, ok = e.items.next() {
 		for i, d := range domains {
-			leads[i] = leads[i] ||
-				it.kind == itemAddress && known[foldLocal(it.text)+"\x00"+foldDomain(it.domain)] ||
-				it.kind == itemName && known[foldLocal(it.text)+"\x00"+d]
+			if it.kind == itemAddress && known[foldLocal(it.text)+"\x00"+foldDomain(it.domain)] ||
+				it.kind == itemName && known[foldLocal(it.text)+"\x00"+d] {
+				leads[i], any = true, true
+			}
 		}
+	}
+	if !any || local == "" {
+		return nil
 	}
 	var names []envelope.Address
 	for i, d := range domains {
-		if a, err := envelope.NewAddress(local, d); err == nil && leads[i] && local != "" && !known[nodeKey(a)] {
+		if a, err := envelope.NewAddress(local, d); err == nil && leads[i] && !known[nodeKey(a)] {
 			names = append(names, a)
 		}
 	}

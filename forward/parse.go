@@ -145,7 +145,7 @@ func readFile(name string) (string, error) {
 // open starts a scanner; nil where the octets of the text cannot be a table.
 func (p *parser) open(name, text string, list bool) *scanner {
 	p.t.files = append(p.t.files, name)
-	s := &scanner{file: len(p.t.files), text: text, line: 1, list: list}
+	s := &scanner{file: len(p.t.files), text: text, line: 1, list: list, ended: !list}
 	s.text = strings.TrimPrefix(text, "\uFEFF")
 	ok := true
 	line, bad := 1, place{}
@@ -260,6 +260,9 @@ func (p *parser) insert(at place, place uint32) bool {
 		return false
 	}
 	p.t.book.add(p.key, place)
+	local, domain := cutKey(string(p.key))
+	p.t.bare = p.t.bare || domain == ""
+	p.t.owners = p.t.owners || strings.HasPrefix(local, "owner-")
 	return true
 }
 

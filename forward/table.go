@@ -44,6 +44,8 @@ type Table struct {
 	book       book
 	patterns   []pattern
 	domains    map[string]bool
+	bare       bool   // some name holds for all domains
+	owners     bool   // some name begins with owner-
 	first      string // of the domains: where bare postmaster lives
 	files      []string
 	dir        string
@@ -124,12 +126,14 @@ type hit struct {
 
 // find looks a folded address up, in the order of Postfix's virtual(5):
 // name+detail@domain, name@domain, name+detail, name, the forward file, the
-// regexps in their order, @domain. The forward file is file's; a nil file has
-// none.
-func (t *Table) find(local, domain string, file func(local, domain string) (hit, bool, error)) (hit, bool, error) {
+// regexps in their order, @domain. Without files, no forward file is looked at.
+func (t *Table) find(local, domain string, files bool) (hit, bool, error) {
 	var buf [envelope.MaxLocal + envelope.MaxDomain + 8]byte
 	name, detailed := detail(local)
 	for _, d := range [...]string{domain, ""} {
+		if d == "" && !t.bare {
+			break
+		}
 		if place, ok := t.book.find(appendKey(buf[:0], local, d)); ok {
 			return hit{entry: t.book.at(place), place: place, exact: true}, true, nil
 		}
@@ -140,8 +144,8 @@ func (t *Table) find(local, domain string, file func(local, domain string) (hit,
 			return hit{entry: t.book.at(place), place: place, exact: true}, true, nil
 		}
 	}
-	if file != nil {
-		if h, ok, err := file(local, domain); ok || err != nil {
+	if files && t.dir != "" {
+		if h, ok, err := t.forwardFile(local, domain); ok || err != nil {
 			return h, ok, err
 		}
 	}
