@@ -42,7 +42,7 @@ func newEngine(s *Server, p *Policy) *engine {
 
 func (s *Server) guardConfig(p *Policy, implicit bool) *guard.Config {
 	return &guard.Config{
-		Hostname: p.Hostname, TLS: s.config.TLS, Implicit: implicit,
+		Hostname: p.Hostname, TLS: s.tls, Implicit: implicit,
 		Idle: p.IdleTimeout, Session: p.SessionTimeout, GreetDelay: p.GreetDelay,
 		MaxErrors: p.MaxErrors, MaxCommands: p.MaxCommands, Logger: s.log,
 	}

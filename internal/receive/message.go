@@ -219,6 +219,9 @@ func (m *message) spill() error {
 		}
 		return nil
 	}
+	if len(head) > maxHeader {
+		return errHeaderTooBig
+	}
 	f, err := os.CreateTemp(m.dir, "message-")
 	if err != nil {
 		return errors.Join(errTempFile, err)
@@ -232,13 +235,14 @@ func (m *message) spill() error {
 	}
 	m.inFile = int64(len(rest))
 	m.mem = m.mem[:m.trace+len(head)]
-	return m.shrink()
+	m.shrink()
+	return nil
 }
 
 // shrink exchanges a buffer that is far too large.
-func (m *message) shrink() error {
+func (m *message) shrink() {
 	if len(m.mem) > cap(m.mem)/2 {
-		return nil
+		return
 	}
 	smaller := append(m.chunks.get(len(m.mem)), m.mem...)
 	less := int64(cap(m.mem) - cap(smaller))
@@ -246,10 +250,14 @@ func (m *message) shrink() error {
 	m.charged -= less
 	m.chunks.put(m.mem)
 	m.mem = smaller
-	return nil
 }
 
 func (m *message) copyToFile(r io.Reader) error {
+	size := int64(chunkSizes[1])
+	if !m.budget.take(size) {
+		return errNoMemory
+	}
+	defer m.budget.give(size)
 	buf := m.chunks.get(chunkSizes[1])
 	defer m.chunks.put(buf)
 	buf = buf[:cap(buf)]

@@ -59,6 +59,7 @@ func (s *session) check(tx *transaction, from string) spf.Outcome {
 	if from != "" {
 		key.domain = from[strings.LastIndexByte(from, '@')+1:]
 	}
+	key.domain = strings.ToLower(key.domain)
 	now := s.server.now()
 	if o, ok := s.server.outcomes.get(key, now); ok {
 		return o

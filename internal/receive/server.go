@@ -2,6 +2,7 @@ package receive
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -29,7 +30,7 @@ type Server struct {
 
 	policy   atomic.Pointer[Policy]
 	engine   atomic.Pointer[engine]
-	config   Config
+	tls      func() *tls.Config
 	registry *registry
 	ids      *ids
 	budget   budget
@@ -49,7 +50,7 @@ type Server struct {
 func New(c Config) *Server {
 	s := &Server{
 		deliverer: c.Deliverer, resolver: c.Resolver, log: c.Logger, now: c.Now, tempDir: c.TempDir,
-		config: c, registry: newRegistry(), ids: newIDs(), listeners: map[net.Listener]bool{},
+		tls: c.TLS, registry: newRegistry(), ids: newIDs(), listeners: map[net.Listener]bool{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -72,6 +73,11 @@ func New(c Config) *Server {
 // when it began (SIZE, time, errors) stay as they were for it.
 func (s *Server) SetPolicy(p Policy) {
 	policy := p.withDefaults()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
 	s.policy.Store(policy)
 	if old := s.engine.Swap(newEngine(s, policy)); old != nil {
 		old.close()
@@ -182,6 +188,10 @@ func (s *Server) admit(raw net.Conn, ip netip.Addr, implicit bool) {
 			}
 		}
 		if e.serve(c) {
+			return
+		}
+		if s.context.Err() != nil {
+			c.Close()
 			return
 		}
 	}

@@ -114,6 +114,9 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 		}
 	}
 	if r := refusal(d); !r.IsZero() {
+		if d.Err != nil {
+			s.server.log.Debug("cause of a refusal", "recipient", rcpt.String(), "error", d.Err)
+		}
 		s.refused(&s.tx, rcpt, r)
 		return toSMTP(r)
 	}

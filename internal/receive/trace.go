@@ -10,7 +10,7 @@ import (
 
 // A trace is what our header fields tell. Every string in it was parsed before
 // (names by envelope.CheckDomain, addresses by envelope.ParseAddress); what was
-// not, goes through appendComment or appendQuoted.
+// not, goes through appendComment.
 type trace struct {
 	hostname    string
 	client      envelope.Client
@@ -26,12 +26,15 @@ type trace struct {
 	now         time.Time
 }
 
-// appendTo appends Received, Received-SPF and Authentication-Results: the
-// youngest statement about the message stands on top (RFC 5321, section 4.4).
+// appendTo appends our fields. What was found out about the message stands
+// above the Received that tells whom it came from (RFC 7208, section 9.1; RFC
+// 8601, section 4.1).
 func (t trace) appendTo(b []byte) []byte {
 	b = t.appendResults(b)
 	for _, o := range t.checks {
-		b = t.appendReceivedSPF(b, o)
+		b = append(b, "Received-SPF: "...)
+		b = append(b, o.ReceivedSPF(t.hostname, t.client.IP, t.client.HELO, t.reversePath.String())...)
+		b = append(b, "\r\n"...)
 	}
 	return t.appendReceived(b)
 }
@@ -96,29 +99,6 @@ func appendIP(b []byte, c envelope.Client) []byte {
 	return c.IP.AppendTo(b)
 }
 
-// appendReceivedSPF follows RFC 7208, section 9.1.
-func (t trace) appendReceivedSPF(b []byte, o spf.Outcome) []byte {
-	b = append(b, "Received-SPF: "...)
-	b = append(b, o.Result...)
-	b = append(b, " ("...)
-	b = append(b, t.hostname...)
-	if o.Reason != "" {
-		b = append(b, ": "...)
-		b = appendComment(b, o.Reason)
-	}
-	b = append(b, ")\r\n\tclient-ip="...)
-	b = t.client.IP.AppendTo(b)
-	b = append(b, "; envelope-from="...)
-	b = appendQuoted(b, t.reversePath.String())
-	b = append(b, ";\r\n\thelo="...)
-	b = appendQuoted(b, t.client.HELO)
-	b = append(b, "; identity="...)
-	b = append(b, o.Identity...)
-	b = append(b, "; receiver="...)
-	b = append(b, t.hostname...)
-	return append(b, "\r\n"...)
-}
-
 // appendResults follows RFC 8601, sections 2.2 and 2.7.2.
 func (t trace) appendResults(b []byte) []byte {
 	b = append(b, "Authentication-Results: "...)
@@ -165,21 +145,4 @@ func appendComment(b []byte, s string) []byte {
 		}
 	}
 	return b
-}
-
-// appendQuoted appends s as a quoted string (RFC 5322, section 3.2.4), with
-// UTF-8 left as it is (RFC 6532).
-func appendQuoted(b []byte, s string) []byte {
-	b = append(b, '"')
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c < ' ' || c == 0x7f:
-			b = append(b, '?')
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-		default:
-			b = append(b, c)
-		}
-	}
-	return append(b, '"')
 }
