@@ -31,6 +31,7 @@ type backend struct {
 	mails    []string // reverse-paths accepted
 	rcpts    []string // recipients accepted
 	messages []string
+	sessions []*session
 	hook     func(*session) error // at the end of Data, instead of acceptance
 	early    bool                 // Data returns without reading
 }
@@ -38,6 +39,9 @@ type backend struct {
 func (b *backend) NewSession(c *smtp.Conn) (smtp.Session, error) {
 	s := &session{backend: b, smtp: c}
 	s.guard, _ = c.Conn().(*Conn)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sessions = append(b.sessions, s)
 	return s, nil
 }
 
@@ -253,12 +257,13 @@ func (c *client) inData() *client {
 	return c
 }
 
-// codes are the codes of all replies until the connection ends ("closed") or
-// is silent for a while.
+// codes are the codes of all replies, one at least, until the connection ends
+// ("closed") or is silent for a while.
 func (c *client) codes(silence time.Duration) []string {
 	var out []string
-	for {
-		switch r := c.within(silence); r {
+	wait := 10 * time.Second
+	for ; ; wait = silence {
+		switch r := c.within(wait); r {
 		case "-":
 			return out
 		case "":
