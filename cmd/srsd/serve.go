@@ -1,5 +1,67 @@
 package main
 
-type serveCmd struct{}
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
 
-func (serveCmd) Run(c console) error { return nil }
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"srsd/internal/relay"
+)
+
+type serveCmd struct {
+	Config string `short:"c" placeholder:"FILE" help:"Configuration; default srsd.toml, then /etc/srsd/srsd.toml."`
+}
+
+// Run is the relay's life: start, reload at SIGHUP, drain at SIGTERM or SIGINT,
+// and end at once at the second of these.
+func (s serveCmd) Run(c console) error {
+	path, err := relay.FindConfig(s.Config)
+	if err != nil {
+		return err
+	}
+	config, err := relay.LoadConfig(path)
+	if err != nil {
+		return err
+	}
+	log := config.NewLogger(c.Err)
+	r, err := relay.New(config, relay.Options{Logger: log})
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+
+	ctx, drain := context.WithCancel(context.Background())
+	defer drain()
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	log.Info("ready", "config", path)
+	notify(daemon.SdNotifyReady)
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case sig := <-signals:
+			switch {
+			case sig == syscall.SIGHUP:
+				notify(daemon.SdNotifyReloading)
+				r.Reload() // says itself how it went
+				notify(daemon.SdNotifyReady)
+			case ctx.Err() == nil:
+				log.Info("draining", "signal", sig.String())
+				notify(daemon.SdNotifyStopping)
+				drain()
+			default:
+				log.Warn("ending at once", "signal", sig.String())
+				return exitStatus(exitFailed)
+			}
+		}
+	}
+}
+
+// notify tells systemd, where there is one.
+func notify(state string) { _, _ = daemon.SdNotify(false, state) }

@@ -1,0 +1,293 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"srsd/bounce"
+	"srsd/envelope"
+	"srsd/forward"
+	"srsd/internal/deliver"
+	"srsd/internal/receive"
+	"srsd/internal/resolve"
+	"srsd/srs"
+	"srsd/store"
+)
+
+// Options are what a relay takes from its surroundings. The zero value is the
+// real world.
+type Options struct {
+	Logger *slog.Logger     // nil: nothing is logged
+	Now    func() time.Time // nil: time.Now
+}
+
+// grace is how long a message that is being received, and then the attempts to
+// deliver, may take when srsd ends.
+const grace = 30 * time.Second
+
+// A Relay is a whole srsd: the way in, the way out, the store, the doors for
+// Postfix. New builds it and opens its ports, Run runs it to its end.
+type Relay struct {
+	options  Options
+	log      *slog.Logger
+	resolver *resolve.Resolver
+	store    *store.Badger
+	deliver  *deliver.Deliverer
+	receive  *receive.Server // nil where only the doors for Postfix are open
+
+	ports   *listeners
+	smtp    []net.Listener
+	smtpTLS []net.Listener
+
+	reloading sync.Mutex
+	live      atomic.Pointer[live] // what a reload swaps
+}
+
+// live is everything that a reload makes anew. It does not change.
+type live struct {
+	config    Config
+	table     *forward.Table
+	rewriters map[string]*srs.Rewriter
+	router    *forward.Router
+	tls       *tls.Config
+}
+
+// New builds a relay, opens its store and its ports, and becomes the user that
+// the configuration names. Nothing is accepted before Run.
+func New(c Config, o Options) (_ *Relay, err error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Relay{options: o, log: o.Logger}
+	if r.ports, err = newListeners(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			r.ports.close()
+			if r.store != nil {
+				err = errors.Join(err, r.store.Close())
+			}
+		}
+	}()
+	if err := c.makeDataDir(); err != nil {
+		return nil, err
+	}
+	if err := r.listen(c); err != nil {
+		return nil, err
+	}
+	if err := become(c.User); err != nil {
+		return nil, err
+	}
+	made, err := c.makeSecrets()
+	if err != nil {
+		return nil, fmt.Errorf("srs.secrets: %w", err)
+	}
+	if made {
+		r.log.Info("made a key for SRS", "file", c.secretsFile())
+	}
+	if r.store, err = store.Open(c.DataDir, store.Options{Logger: r.log, Now: o.Now}); err != nil {
+		return nil, err
+	}
+	r.resolver = r.newResolver(c)
+	l, err := r.load(c)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.build(l)
+}
+
+// listen opens every port of the configuration.
+func (r *Relay) listen(c Config) error {
+	for _, a := range c.Receive.Listen {
+		ln, err := r.ports.listen("receive.listen", "tcp", a)
+		if err != nil {
+			return err
+		}
+		r.smtp = append(r.smtp, ln)
+	}
+	for _, a := range c.Receive.ListenTLS {
+		ln, err := r.ports.listen("receive.listen_tls", "tcp", a)
+		if err != nil {
+			return err
+		}
+		r.smtpTLS = append(r.smtpTLS, ln)
+	}
+	return nil
+}
+
+func (r *Relay) newResolver(c Config) *resolve.Resolver {
+	return resolve.New(resolve.Config{
+		Servers: c.DNS.Servers, Timeout: time.Duration(c.DNS.Timeout), Logger: r.log, Now: r.options.Now,
+	})
+}
+
+// load makes what a configuration says, from its files.
+func (r *Relay) load(c Config) (*live, error) {
+	l := &live{config: c}
+	var err error
+	if l.rewriters, err = c.Rewriters(r.options.Now); err != nil {
+		return nil, err
+	}
+	if l.table, err = c.Table(); err != nil {
+		return nil, err
+	}
+	if l.tls, err = c.certificate(); err != nil {
+		return nil, err
+	}
+	l.router = newRouter(&c, l.table, l.rewriters)
+	if r.store != nil {
+		l.router.Keeper = keeper{state: r.store, rewriters: l.rewriters, keep: time.Duration(c.SRS.MaxAge) + 2*day}
+	}
+	return l, nil
+}
+
+func newRouter(c *Config, table *forward.Table, rewriters map[string]*srs.Rewriter) *forward.Router {
+	byDomain := map[string]forward.Rewriter{}
+	for domain, rw := range rewriters {
+		byDomain[domain] = rw
+	}
+	for _, domain := range c.SRS.Retired {
+		byDomain[strings.ToLower(domain)] = rewriters[strings.ToLower(c.SRS.Domain)]
+	}
+	srsDomain := map[string]string{}
+	for alias, domain := range c.SRS.Domains {
+		srsDomain[strings.ToLower(alias)] = strings.ToLower(domain)
+	}
+	router := &forward.Router{
+		Table: table, SRS: byDomain,
+		SRSDomain: func(alias string) string {
+			if d, ok := srsDomain[alias]; ok {
+				return d
+			}
+			return strings.ToLower(c.SRS.Domain)
+		},
+	}
+	for _, a := range c.SRS.AllowFrom {
+		if address, err := envelope.ParseAddress(a); err == nil { // check has parsed it
+			router.AllowFrom = append(router.AllowFrom, address)
+		}
+	}
+	return router
+}
+
+// NewRouter makes the router of a configuration for a look at it from outside:
+// it keeps nothing and counts nothing.
+func NewRouter(c Config) (*forward.Router, error) {
+	rewriters, err := c.Rewriters(nil)
+	if err != nil {
+		return nil, err
+	}
+	table, err := c.Table()
+	if err != nil {
+		return nil, err
+	}
+	return newRouter(&c, table, rewriters), nil
+}
+
+// build makes the parts that live as long as the relay.
+func (r *Relay) build(l *live) error {
+	r.live.Store(l)
+	out, err := l.config.deliverPolicy(ownAddresses(r.ports.open))
+	if err != nil {
+		return err
+	}
+	r.deliver = deliver.New(deliver.Config{
+		Hostname: l.config.Hostname, Queue: r.store, Resolver: r.resolver, Reporter: reporter{r}, Home: r.hide,
+		Logger: r.log, Now: r.options.Now, Policy: out,
+	})
+	if !l.config.Relays() {
+		return nil
+	}
+	r.receive = receive.New(receive.Config{
+		Deliverer: homecoming{next: r.deliver, state: r.store, log: r.log},
+		Policy:    r.receivePolicy(l), TLS: r.serverTLS(l), TempDir: filepath.Join(l.config.DataDir, "tmp"),
+		Memory: int64(l.config.Receive.Memory), Resolver: r.resolver, Logger: r.log, Now: r.options.Now,
+	})
+	return nil
+}
+
+func (r *Relay) receivePolicy(l *live) receive.Policy {
+	f := front{Router: l.router, state: r.store, limit: l.config.Bounce.PerAddressLimit, log: r.log}
+	return l.config.receivePolicy(f, r.resolver, r.options.Now)
+}
+
+// serverTLS hands out the certificate of the day; nil where the relay has
+// started without one.
+func (r *Relay) serverTLS(l *live) func() *tls.Config {
+	if l.tls == nil {
+		return nil
+	}
+	return func() *tls.Config { return r.live.Load().tls }
+}
+
+// hide makes a report on its way home name the alias instead of the target.
+func (r *Relay) hide(_ context.Context, m envelope.Message, route envelope.Route, body envelope.Body) (envelope.Body, error) {
+	l := r.live.Load()
+	if !l.config.Bounce.HideTarget {
+		return body, nil
+	}
+	h := bounce.Hider{
+		Hostname: l.config.Hostname, Aliases: l.table.AliasesOf, Now: r.options.Now,
+		Ours: func(a envelope.Address) bool {
+			_, isSRS := l.rewriters[strings.ToLower(a.Domain())]
+			return isSRS || l.table.Owns(a.Domain())
+		},
+	}
+	return h.Hide(body, route.Target, m.ID)
+}
+
+// Addr is the address of the first SMTP port, nil where there is none.
+func (r *Relay) Addr() net.Addr {
+	if len(r.smtp) == 0 {
+		return nil
+	}
+	return r.smtp[0].Addr()
+}
+
+// Run serves until ctx ends, then drains: idle sessions are told to go, messages
+// that are coming in are taken, attempts get their time, and the store closes.
+func (r *Relay) Run(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var running sync.WaitGroup
+	failed := make(chan error, 8)
+	start := func(serve func() error) {
+		running.Go(func() {
+			if err := serve(); err != nil {
+				failed <- err
+			}
+		})
+	}
+	start(func() error { return r.deliver.Run(work) })
+	start(func() error { return r.watch(work) })
+	for _, ln := range r.smtp {
+		start(func() error { return r.receive.Serve(ln) })
+	}
+	for _, ln := range r.smtpTLS {
+		start(func() error { return r.receive.ServeTLS(ln) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		r.log.Error("a part of srsd has failed", "err", err)
+	}
+	if r.receive != nil {
+		drain, cancel := context.WithTimeout(work, grace)
+		err = errors.Join(err, r.receive.Shutdown(drain))
+		cancel()
+	}
+	stop()
+	running.Wait()
+	return errors.Join(err, r.store.Close())
+}
