@@ -1,11 +1,8 @@
 package forward
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -96,50 +93,6 @@ func (p *parser) files(names []string) {
 		texts[i] = ""
 	}
 	p.t.book.text = p.out.String()
-}
-
-// reason is an error of the file system without the name that stands in front
-// of every mistake anyway.
-func reason(err error) string {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		return "cannot be read: " + pe.Err.Error()
-	}
-	return err.Error()
-}
-
-// errChanging says that a file was written to while it was read.
-var errChanging = errors.New("is being written to")
-
-// readFile reads a whole file, and makes sure that it is one state of it: an
-// editor that writes in place must not leave half of its work here.
-func readFile(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	before, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	if !before.Mode().IsRegular() {
-		return "", errors.New("is no regular file")
-	}
-	var b strings.Builder
-	b.Grow(int(before.Size()))
-	n, err := io.Copy(&b, f)
-	if err != nil {
-		return "", err
-	}
-	after, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	if n != before.Size() || after.Size() != n || !after.ModTime().Equal(before.ModTime()) {
-		return "", errChanging
-	}
-	return b.String(), nil
 }
 
 // open starts a scanner; nil where the octets of the text cannot be a table.
