@@ -1,0 +1,180 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A hops knows how each next hop fares: how many attempts are under way, who
+// waits for a turn, and whether it is worth trying at all.
+type hops struct {
+	mu   sync.Mutex
+	hops map[string]*hop
+}
+
+type hop struct {
+	active   int
+	waiting  []chan error // first come, first served
+	failures int          // in a row; attempts that began together count once
+	failed   time.Time    // when the last one failed
+	until    time.Time    // not before then
+	served   time.Time    // when it last did its work
+}
+
+// health is what an attempt says about its next hop.
+type health int
+
+const (
+	unknown health = iota // nobody was asked
+	alive
+	dead // no host could be spoken to
+)
+
+// errBackOff means that the next hop has failed lately and is left alone.
+var errBackOff = errors.New("deliver: the next hop is left alone for a while")
+
+// Back-off begins with the second failure in a row, so that a short hiccup
+// delays nothing, and doubles up to a limit. While it lasts nobody tries;
+// after it one attempt at a time does, until one is served.
+const (
+	minBackOff = 30 * time.Second
+	maxBackOff = 10 * time.Minute
+)
+
+// get returns a hop that mu guards, and forgets those that nobody needs.
+func (h *hops) get(name string, now time.Time) *hop {
+	x := h.hops[name]
+	if x != nil {
+		return x
+	}
+	if len(h.hops) >= 10_000 {
+		for n, x := range h.hops {
+			if x.active == 0 && len(x.waiting) == 0 && now.Sub(x.until) > 2*maxBackOff {
+				delete(h.hops, n)
+			}
+		}
+	}
+	if h.hops == nil {
+		h.hops = map[string]*hop{}
+	}
+	x = &hop{}
+	h.hops[name] = x
+	return x
+}
+
+// limit is how many attempts a hop may see at once.
+func (x *hop) limit(perHop int, now time.Time) int {
+	switch {
+	case x.failures < 2:
+		return perHop
+	case now.Before(x.until):
+		return 0
+	}
+	return 1
+}
+
+// acquire waits for a turn. Release must follow where it returns nil.
+func (h *hops) acquire(ctx context.Context, name string, perHop int, now time.Time) error {
+	h.mu.Lock()
+	x := h.get(name, now)
+	limit := x.limit(perHop, now)
+	if x.active < limit {
+		x.active++
+		h.mu.Unlock()
+		return nil
+	}
+	if limit < perHop {
+		h.mu.Unlock()
+		return errBackOff
+	}
+	turn := make(chan error, 1)
+	x.waiting = append(x.waiting, turn)
+	h.mu.Unlock()
+	select {
+	case err := <-turn:
+		return err
+	case <-ctx.Done():
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := slices.Index(x.waiting, turn); i >= 0 {
+		x.waiting = slices.Delete(x.waiting, i, i+1)
+		return ctx.Err()
+	}
+	return <-turn // it came at the same moment
+}
+
+// release ends an attempt that began at a time and says how the hop was.
+func (h *hops) release(name string, p *Policy, s health, began, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.get(name, now)
+	x.active--
+	switch s {
+	case alive:
+		x.failures, x.served = 0, now
+	case dead:
+		if !began.Before(x.failed) {
+			x.failures++
+			x.until = now.Add(backOff(x.failures, p))
+		}
+		x.failed = now
+	}
+	limit := x.limit(p.ConnectionsPerHop, now)
+	for len(x.waiting) > 0 {
+		turn := x.waiting[0]
+		switch {
+		case x.active < limit:
+			x.active++
+			turn <- nil
+		case limit < p.ConnectionsPerHop:
+			turn <- errBackOff
+		default:
+			return
+		}
+		x.waiting = x.waiting[1:]
+	}
+	if x.failures == 0 && x.active == 0 && now.Sub(x.served) > time.Minute {
+		delete(h.hops, name)
+	}
+}
+
+func backOff(failures int, p *Policy) time.Duration {
+	d := min(minBackOff, p.wait(1))
+	for range min(failures-2, 10) {
+		d *= 2
+	}
+	return min(d, maxBackOff)
+}
+
+// open says whether an attempt at a hop may begin now or soon; where not, until
+// is the time to ask again.
+func (h *hops) open(name string, perHop int, now time.Time) (ok bool, until time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.hops[name]
+	if x == nil || x.active < x.limit(perHop, now) || x.failures < 2 {
+		return true, now
+	}
+	return false, x.until
+}
+
+// appetite is how many leases of a hop are worth having at once. One that is
+// known to serve may have some ready for each connection, so that none waits
+// for the store.
+func (h *hops) appetite(name string, perHop int, now time.Time) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.hops[name]
+	if x == nil {
+		return perHop
+	}
+	limit := x.limit(perHop, now)
+	if limit == perHop && now.Sub(x.served) < time.Minute {
+		return 8 * perHop
+	}
+	return limit
+}
