@@ -170,7 +170,7 @@ func secretWord(s string) (secret, rest string, err error) {
 
 // LoadKeys is ParseKeys of a file that nobody else can read: it is owned by
 // root or by the running user and has mode 0600 or stricter; where root owns
-// it, its group may read it too (0640).
+// it and another user runs, its group may read it too (0640).
 func LoadKeys(path string, options ...KeyOption) (Keys, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -210,8 +210,8 @@ func checkFile(info fs.FileInfo) error {
 		return fmt.Errorf("owned by user %d; root or the running user %d must own it", uid, os.Geteuid())
 	}
 	allowed := fs.FileMode(0o600)
-	if uid == 0 {
-		allowed = 0o640
+	if uid == 0 && os.Geteuid() != 0 {
+		allowed = 0o640 // root keeps it for a user who must read it
 	}
 	if perm := info.Mode().Perm(); perm&^allowed != 0 {
 		return fmt.Errorf("mode %04o; others than its owner may use it: chmod 600", perm)

@@ -19,8 +19,7 @@ type demoCmd struct{}
 // demoPatience bounds the whole demo.
 const demoPatience = 9 * time.Second
 
-// demoZone is the DNS of the demo. PORT-less: every mail server of it is the
-// one on loopback.
+// demoZone is the DNS of the demo: every mail server in it is the one on loopback.
 const demoZone = `
 alumni.example      MX 10 mx.alumni.example
 srs.alumni.example  MX 10 mx.alumni.example
@@ -186,7 +185,11 @@ func (d *demo) talk(ctx context.Context, dialogue string) error {
 	}
 	defer client.Close()
 	fmt.Fprintln(d.Out)
-	client.Log = func(line string) { fmt.Fprintln(d.Out, "    "+strings.TrimRight(line, "\r\n")) }
+	client.Log = func(line string) {
+		if !strings.HasPrefix(line, "S: 250-") { // what srsd can do beside is another story
+			fmt.Fprintln(d.Out, "    "+strings.TrimRight(line, "\r\n"))
+		}
+	}
 	return client.Run(dialogue)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -98,6 +99,9 @@ func New(c Config, o Options) (_ *Relay, err error) {
 	if r.store, err = store.Open(c.DataDir, store.Options{Logger: r.log, Now: o.Now}); err != nil {
 		return nil, err
 	}
+	if err := r.makeTempDir(c); err != nil {
+		return nil, err
+	}
 	r.resolver = r.newResolver(c)
 	l, err := r.load(c)
 	if err != nil {
@@ -105,6 +109,17 @@ func New(c Config, o Options) (_ *Relay, err error) {
 	}
 	return r, r.build(l)
 }
+
+// makeTempDir makes the folder of the message texts that are too large for
+// memory, empty: what a crash has left there was never answered for.
+func (r *Relay) makeTempDir(c Config) error {
+	if err := os.RemoveAll(c.tempDir()); err != nil {
+		return err
+	}
+	return os.Mkdir(c.tempDir(), 0o700)
+}
+
+func (c *Config) tempDir() string { return filepath.Join(c.DataDir, "tmp") }
 
 // listen opens every port of the configuration.
 func (r *Relay) listen(c Config) error {
@@ -210,7 +225,7 @@ func (r *Relay) build(l *live) error {
 	}
 	r.receive = receive.New(receive.Config{
 		Deliverer: homecoming{next: r.deliver, state: r.store, log: r.log},
-		Policy:    r.receivePolicy(l), TLS: r.serverTLS(l), TempDir: filepath.Join(l.config.DataDir, "tmp"),
+		Policy:    r.receivePolicy(l), TLS: r.serverTLS(l), TempDir: l.config.tempDir(),
 		Memory: int64(l.config.Receive.Memory), Resolver: r.resolver, Logger: r.log, Now: r.options.Now,
 	})
 	return nil
