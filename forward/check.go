@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -36,11 +37,17 @@ type walk struct {
 	p     *parser
 	t     *Table
 	depth map[node]int // of the chain that begins there; open while it is walked
-	path  []string     // the aliases from the start to here
+	path  []step       // the aliases from the start to here
 	said  map[place]bool
 }
 
 const open = -1
+
+// A step is a node with its name, for people.
+type step struct {
+	node node
+	name string
+}
 
 // check looks at the links, each from the aliases that have it.
 func (p *parser) check() {
@@ -49,6 +56,7 @@ func (p *parser) check() {
 		p.t.own(nowhere)
 		defer delete(p.t.domains, nowhere)
 	}
+	domains := slices.Sorted(maps.Keys(p.t.domains))
 	for i := 0; i < len(p.links); {
 		from := p.links[i].from
 		e := p.t.book.at(from)
@@ -56,10 +64,10 @@ func (p *parser) check() {
 		if local == "" {
 			local = anyone
 		}
-		if domain != "" {
-			w.walk(from, local, domain)
+		if domain != "" || e.key == "" {
+			w.walk(from, local, domain) // a regexp knows no domain
 		} else {
-			for d := range p.t.domains {
+			for _, d := range domains {
 				w.walk(from, local, d)
 			}
 		}
@@ -80,7 +88,7 @@ func (w *walk) walk(from uint32, local, domain string) int {
 		return 1
 	}
 	w.depth[n] = open
-	w.path = append(w.path, showAddress(local, domain))
+	w.path = append(w.path, step{n, w.show(from, local, domain)})
 	longest := 1
 	for _, l := range links {
 		longest = max(longest, 1+w.follow(l, local, domain))
@@ -98,8 +106,10 @@ func (w *walk) follow(l link, local, domain string) int {
 	if l.domain != "" {
 		domain = l.domain
 	}
+	// Where the table is to say itself which domains are ours, this may be none
+	// of them.
 	if !w.t.domains[domain] {
-		return 0 // the table names no domains, and this is none of those in it
+		return 0
 	}
 	h, ok, _ := w.t.find(local, domain, false)
 	switch {
@@ -111,8 +121,8 @@ func (w *walk) follow(l link, local, domain string) int {
 	case h.line == 0:
 		return 1 // Config.Postmaster
 	}
-	if w.depth[w.node(h.place, local, domain)] == open {
-		w.cycle(l, showAddress(local, domain))
+	if n := w.node(h.place, local, domain); w.depth[n] == open {
+		w.cycle(l, n)
 		return 0
 	}
 	if len(w.path) >= maxWalk {
@@ -146,17 +156,28 @@ func (w *walk) missing(l link, local, domain string) {
 	w.note(w.t.dir != "", l, "there is no alias %s, and srsd has no mailboxes", name)
 }
 
-// cycle says that a link leads back to a name on the path.
-func (w *walk) cycle(l link, name string) {
-	path := append(slices.Clone(w.path[max(0, slices.Index(w.path, name)):]), name)
-	for i := range path {
-		path[i] = strings.TrimSuffix(strings.TrimPrefix(path[i], anyone), "@"+nowhere)
+// show is the name of an alias as it stands in the table, or the address that
+// a regexp or a catch-all stands for here.
+func (w *walk) show(place uint32, local, domain string) string {
+	key := w.t.book.keyAt(place)
+	if name, _ := cutKey(key); name != "" || local == anyone && key != "" {
+		return showKey(key)
 	}
-	if len(path) == 2 {
-		w.say(l, "%s leads to itself, and srsd has no mailboxes", path[0])
+	return strings.TrimPrefix(showAddress(local, domain), anyone)
+}
+
+// cycle says that a link leads back to a node on the path.
+func (w *walk) cycle(l link, back node) {
+	from := slices.IndexFunc(w.path, func(s step) bool { return s.node == back })
+	var names []string
+	for _, s := range w.path[from:] {
+		names = append(names, s.name)
+	}
+	if len(names) == 1 {
+		w.say(l, "%s leads to itself, and srsd has no mailboxes", names[0])
 		return
 	}
-	w.say(l, "the aliases go round: %s", strings.Join(path, " → "))
+	w.say(l, "the aliases go round: %s → %s", strings.Join(names, " → "), names[0])
 }
 
 func (w *walk) say(l link, format string, args ...any) { w.note(false, l, format, args...) }

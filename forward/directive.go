@@ -85,8 +85,12 @@ func parseReply(s, standard string) (envelope.Reply, error) {
 			return envelope.Reply{}, fmt.Errorf("needs a code, as in error:550")
 		}
 		standard = failDefault
-		if reply.Code/100 == 4 {
+		switch reply.Code / 100 {
+		case 4:
 			standard = deferDefault
+		case 5:
+		default:
+			return reply, fmt.Errorf("needs a code of 4yz or 5yz, not %d", reply.Code)
 		}
 	}
 	def := cutReply(standard)

@@ -30,6 +30,9 @@ func (p *parser) right(s *scanner, at place, re *regexp.Regexp) bool {
 	case p.lone.s != nil && len(p.items) > 1:
 		p.fail(p.lone, ":fail:, :defer: and :blackhole: stand alone, without other targets")
 		return false
+	case p.lone.s != nil && p.items[0].kind == itemReply && isPostmaster(p.key):
+		p.fail(p.lone, "postmaster must be accepted everywhere (RFC 5321, section 4.5.1)")
+		return false
 	}
 	return true
 }
@@ -58,6 +61,7 @@ func (p *parser) list(s *scanner, groups int, depth int) bool {
 		}
 		if !p.item(s, at, groups, depth) {
 			ok = false
+			s.skipItem(at)
 		}
 		s.crossed = false
 		if !s.more() {
@@ -79,6 +83,20 @@ func (p *parser) list(s *scanner, groups int, depth int) bool {
 	return ok
 }
 
+// skipItem goes behind a bad item, so that what follows is not taken for another
+// mistake. A command may have commas in it.
+func (s *scanner) skipItem(at place) {
+	if s.ended {
+		return
+	}
+	if strings.Trim(s.text[at.pos:at.pos+1], `|"`) == "" {
+		s.restOfLine()
+	}
+	for s.pos < len(s.text) && s.text[s.pos] != ',' && s.peek() != '\n' {
+		s.pos++
+	}
+}
+
 // item reads one target.
 func (p *parser) item(s *scanner, at place, groups int, depth int) bool {
 	if strings.HasPrefix(s.text[s.pos:], ":") || cutFold(s.text[s.pos:], "error:") >= 0 {
@@ -97,6 +115,9 @@ func (p *parser) item(s *scanner, at place, groups int, depth int) bool {
 		return p.template(w, groups, at)
 	}
 	if w[0] == '@' {
+		if p.postfix && len(p.items) > 0 {
+			p.warn(at, "%s keeps the local part; in Postfix only the first target does", w)
+		}
 		d, err := p.domain(w[1:])
 		if err != nil {
 			p.fail(at, "%s", problem(err))
@@ -218,7 +239,7 @@ func fill(template string, groups []string) (string, error) {
 		}
 		template = rest
 		if n >= len(groups) {
-			return "", fmt.Errorf("$%d: the regexp has %d groups", n, len(groups)-1)
+			return "", fmt.Errorf("the regexp has no group %d", n)
 		}
 		b.WriteString(groups[n])
 	}
@@ -253,4 +274,9 @@ func cutFold(s, prefix string) int {
 		return len(prefix)
 	}
 	return -1
+}
+
+func isPostmaster(key []byte) bool {
+	local, _ := cutKey(string(key))
+	return local == postmaster
 }

@@ -161,11 +161,15 @@ func (p *parser) file(s *scanner) {
 }
 
 // virtual says whether an entry at the start of a file is one of virtual(5): an
-// address or a domain, no colon, and something behind it.
+// address, a domain or a regexp, no colon, and something behind it.
 func (s *scanner) virtual() bool {
 	look := *s
-	w, _ := look.word(':')
-	if look.peek() == ':' || strings.HasPrefix(w, "/") || !strings.ContainsAny(w, "@.") {
+	if s.peek() == '/' {
+		look.slashes()
+	} else if w, _ := look.word(':'); !strings.ContainsAny(w, "@.") {
+		return false
+	}
+	if look.peek() == ':' {
 		return false
 	}
 	look.blanks()
@@ -175,8 +179,9 @@ func (s *scanner) virtual() bool {
 // entry reads a name and what it stands for.
 func (p *parser) entry(s *scanner, virtual bool) {
 	at := s.here()
+	s.comment = place{}
 	p.key, p.items, p.lone = p.key[:0], p.items[:0], place{}
-	place := uint32(p.out.Len())
+	start := uint32(p.out.Len())
 	links := len(p.links)
 	re, ok := p.left(s, at)
 	if ok = ok && p.colon(s, at, virtual, re); !ok {
@@ -196,23 +201,26 @@ func (p *parser) entry(s *scanner, virtual bool) {
 	}
 	switch {
 	case re != nil:
-		p.t.patterns = append(p.t.patterns, pattern{re, place})
-	case !p.insert(at, place):
+		p.t.patterns = append(p.t.patterns, pattern{re, start})
+	case !p.insert(at, start):
 		p.links = p.links[:links]
 		return
 	}
 	appendEntry(&p.out, p.key, s.file, at.line, p.items)
+	if p.postfix && s.comment.s != nil {
+		p.warn(s.comment, "# starts a comment here; in Postfix only at the start of a line")
+	}
 }
 
 // insert puts the entry's key into the index, if it is the first of its name.
-func (p *parser) insert(at place, place uint32) bool {
+func (p *parser) insert(at place, start uint32) bool {
 	p.t.book.text = p.out.String()
 	if old, ok := p.t.book.find(p.key); ok {
 		e := p.t.book.at(old)
 		p.fail(at, "%s has been defined in %s:%d: give all its targets in one place", showKey(e.key), p.name(e.file), e.line)
 		return false
 	}
-	p.t.book.add(p.key, place)
+	p.t.book.add(p.key, start)
 	local, domain := cutKey(string(p.key))
 	p.t.bare = p.t.bare || domain == ""
 	p.t.owners = p.t.owners || strings.HasPrefix(local, "owner-")
@@ -250,6 +258,9 @@ func (p *parser) left(s *scanner, at place) (*regexp.Regexp, bool) {
 	}
 	p.ownName(d, name, at)
 	p.key = appendKey(p.key, foldLocal(local), d.folded)
+	if d.srs && !isPostmaster(p.key) {
+		p.warn(at, "%s is an SRS domain of ours: only postmaster can be an alias there", name)
+	}
 	return nil, true
 }
 
@@ -303,12 +314,8 @@ func (p *parser) colon(s *scanner, at place, virtual bool, re *regexp.Regexp) bo
 	return false
 }
 
-// problem is an error of package envelope without its prefix.
-func problem(err error) string { return strings.TrimPrefix(err.Error(), "address: ") }
-
-// regexp reads /regexp/ and anchors it: one that matches part of an address by
-// accident opens a relay.
-func (p *parser) regexp(s *scanner, at place) (*regexp.Regexp, bool) {
+// slashes passes text between slashes, on one line.
+func (s *scanner) slashes() (text string, ok bool) {
 	s.pos++
 	from := s.pos
 	for s.pos < len(s.text) && s.text[s.pos] != '/' && s.peek() != '\n' {
@@ -318,11 +325,24 @@ func (p *parser) regexp(s *scanner, at place) (*regexp.Regexp, bool) {
 		s.pos++
 	}
 	if s.peek() != '/' {
+		return "", false
+	}
+	s.pos++
+	return s.text[from : s.pos-1], true
+}
+
+// problem is an error of package envelope without its prefix.
+func problem(err error) string { return strings.TrimPrefix(err.Error(), "address: ") }
+
+// regexp reads /regexp/ and anchors it: one that matches part of an address by
+// accident opens a relay.
+func (p *parser) regexp(s *scanner, at place) (*regexp.Regexp, bool) {
+	source, ok := s.slashes()
+	if !ok {
 		p.fail(at, "the regexp does not end in a slash on its line")
 		return nil, false
 	}
-	source := strings.ReplaceAll(s.text[from:s.pos], `\/`, "/")
-	s.pos++
+	source = strings.ReplaceAll(source, `\/`, "/")
 	if old, ok := p.res[source]; ok {
 		p.fail(at, "this regexp stands in %s:%d already", p.name(old.s.file), old.line)
 		return nil, false

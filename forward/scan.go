@@ -13,10 +13,11 @@ type scanner struct {
 	file    int    // its number in the parser's names
 	text    string // the whole file
 	pos     int
-	line    int  // of pos, from 1
-	list    bool // the file is a list of items, without names
-	ended   bool // the logical line is at its end
-	crossed bool // more has passed an end of line since it was last set to false
+	line    int   // of pos, from 1
+	list    bool  // the file is a list of items, without names
+	ended   bool  // the logical line is at its end
+	comment place // of the last comment behind a text, if there is one
+	crossed bool  // more has passed an end of line since it was last set to false
 }
 
 // A place is somewhere in a file.
@@ -52,7 +53,11 @@ func (s *scanner) blanks() bool {
 	for s.pos < len(s.text) && (s.text[s.pos] == ' ' || s.text[s.pos] == '\t') {
 		s.pos++
 	}
-	if s.peek() == '#' && (s.pos > from || s.pos == 0 || s.text[s.pos-1] == '\n') {
+	lineStart := from == 0 || s.text[from-1] == '\n'
+	if s.peek() == '#' && (s.pos > from || lineStart) {
+		if !lineStart {
+			s.comment = s.here()
+		}
 		s.restOfLine()
 	}
 	return s.pos > from
