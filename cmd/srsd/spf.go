@@ -132,7 +132,7 @@ type spfOutcome struct {
 
 func newSPFOutcome(o spf.Outcome, field string) spfOutcome {
 	return spfOutcome{o.Result, o.Identity, o.Domain, o.Mechanism, o.Reason, o.Explanation,
-		o.Lookups, o.VoidLookups, int(o.TTL.Seconds()), strings.ReplaceAll(field, "\r\n", "")}
+		o.Lookups, o.VoidLookups, int(o.TTL.Seconds()), strings.ReplaceAll(field, "\r\n\t", " ")}
 }
 
 func printJSON(w io.Writer, v any) error {

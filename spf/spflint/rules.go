@@ -64,16 +64,17 @@ func (w *walker) checkTerm(t spf.Term, domain string, earlier []spf.Term) {
 }
 
 func (w *walker) checkNetwork(t spf.Term, domain string) {
-	p := t.Prefix
-	switch ip := p.Addr(); {
-	case p.Masked().Addr() != ip:
+	p, ip := t.Prefix, t.Prefix.Addr()
+	if p.Masked().Addr() != ip {
 		w.find(Warning, domain, t.Text, "5.6", "the address lies inside the network, which is %s", p.Masked())
+	}
+	switch {
 	case ip.Is4In6():
 		w.find(Warning, domain, t.Text, "5", "matches nobody: clients with such an address are IPv4 clients")
 	case ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast():
 		w.find(Warning, domain, t.Text, "", "no mail comes from this network over the Internet")
 	}
-	if wide := p.Addr().Is4() && p.Bits() < 12 || p.Addr().Is6() && p.Bits() < 20; wide {
+	if ip.Is4() && p.Bits() < 12 || ip.Is6() && p.Bits() < 20 {
 		w.find(Warning, domain, t.Text, "", "a very large network")
 	}
 }

@@ -43,12 +43,12 @@ func (w *walker) record(domain string, n *Node, allowed bool) *Node {
 	n.Domain = domain
 	if slices.Contains(w.path, fold(domain)) {
 		n.Problem = "a loop"
-		w.find(Error, domain, n.Term, "4.6.4", "the record leads back to itself: every check that comes here ends in permerror")
+		w.find(Error, w.above(domain), n.Term, "4.6.4", "the record leads back to itself: every check that comes here ends in permerror")
 		return n
 	}
 	if first := w.done[fold(domain)]; first != nil {
 		n.Record, n.Problem, n.Lookups = first.Record, "read before", first.Lookups
-		w.find(Warning, domain, n.Term, "", "the record is read a second time")
+		w.find(Warning, w.above(domain), n.Term, "", "the record is read a second time")
 		return n
 	}
 	if w.records++; w.records > maxRecords {
@@ -73,6 +73,14 @@ func (w *walker) record(domain string, n *Node, allowed bool) *Node {
 	return n
 }
 
+// above is the domain of the record with the term that led here.
+func (w *walker) above(domain string) string {
+	if len(w.path) > 0 {
+		return w.path[len(w.path)-1]
+	}
+	return domain
+}
+
 // each takes the error of spf.Parse apart.
 func each(err error) (all []*spf.SyntaxError) {
 	if list, ok := err.(interface{ Unwrap() []error }); ok {
@@ -91,7 +99,7 @@ func (w *walker) fetch(domain string, n *Node) (string, bool) {
 	txt, meta, err := w.r.TXT(w.ctx, domain)
 	if err != nil {
 		n.Problem = "DNS trouble"
-		w.find(Error, domain, n.Term, "4.4", "DNS trouble: %v", err)
+		w.find(Error, w.above(domain), n.Term, "4.4", "DNS trouble: %v", err)
 		return "", false
 	}
 	records := spf.Records(txt)
@@ -111,7 +119,7 @@ func (w *walker) fetch(domain string, n *Node) (string, bool) {
 	if len(records) == 0 && n.Term == "" {
 		w.find(Error, domain, "", "4.5", "%s: checks end in none", n.Problem)
 	} else if len(records) == 0 {
-		w.find(Error, domain, n.Term, "5.2", "%s: checks that come here end in permerror", n.Problem)
+		w.find(Error, w.above(domain), n.Term, "5.2", "%s: checks that come here end in permerror", n.Problem)
 	}
 	w.checkLookalikes(domain, txt)
 	return "", false
