@@ -164,7 +164,7 @@ func (d *Deliverer) walkAndSend(p *Policy, t *transaction, g *group) health {
 		}
 		for _, addr := range h.addrs {
 			t.stage = untouched
-			err := d.session(p, connKey{h.name, addr, p.security(g.hop), p}, t)
+			err := d.session(p, g.hop, connKey{h.name, addr, p.security(g.hop), p}, t)
 			if t.stage > untouched || err == nil {
 				health = alive
 				dialogues++
@@ -226,7 +226,7 @@ func (t *transaction) close(last result) {
 
 // session runs a transaction on a kept connection or a new one. A kept one that
 // turns out to be dead before the server has said a word costs nothing.
-func (d *Deliverer) session(p *Policy, key connKey, t *transaction) error {
+func (d *Deliverer) session(p *Policy, hop string, key connKey, t *transaction) error {
 	for {
 		c := d.pool.get(key)
 		kept := c != nil
@@ -238,7 +238,7 @@ func (d *Deliverer) session(p *Policy, key connKey, t *transaction) error {
 		}
 		err := c.send(t)
 		if err == nil {
-			if c.ext.pipelining || !c.open {
+			if d.hops.regular(hop, d.config.Now()) {
 				d.pool.put(c, d.policy.Load())
 			} else {
 				c.quit()

@@ -229,20 +229,34 @@ func (d *Deliverer) tell(m envelope.Message, kind Kind, about []result, body env
 		e.failed = about
 		spawn = &store.Spawn{Entry: e.entry(d.policy.Load(), m, now), Body: emptyBody{}}
 	}
-	return d.store(spawn.Entry, spawn.Body, nil)
+	_, reply, ok := d.store(spawn.Entry, spawn.Body)
+	return reply, ok
 }
 
-// queueFirst stores a message before anything is tried, and then tries it at
-// once if there is room.
+// queueFirst stores a message before anything is tried. Where there is room it
+// is stored leased and tried at once, without a way through the queue.
 func (d *Deliverer) queueFirst(p *Policy, m envelope.Message, gs []*group, body envelope.Body) envelope.Reply {
 	var e entryBuilder
 	now := d.config.Now()
 	for _, g := range gs {
-		_, due := d.hops.open(g.hop, p.ConnectionsPerHop, now)
-		e.queue(g, due)
+		all, ofHop := d.leases.count(g.hop)
+		open, due := d.hops.open(g.hop, p.ConnectionsPerHop, now)
+		if open && all < maxLeases && ofHop < d.hops.appetite(g.hop, p.ConnectionsPerHop, now) {
+			e.lease(&run{group: g, done: make(chan struct{})})
+		} else {
+			e.queue(g, due)
+		}
 	}
 	if reply, ok := d.enqueue(p, m, &e, body, now); !ok {
 		return reply
+	}
+	for i, r := range e.runs {
+		if i > 0 && r == e.runs[i-1] { // one run may have several deliveries
+			continue
+		}
+		d.work.add()
+		retain(body)
+		go d.run(d.life, p, &m, r, body)
 	}
 	return replyAccepted
 }
@@ -250,34 +264,34 @@ func (d *Deliverer) queueFirst(p *Policy, m envelope.Message, gs []*group, body 
 // enqueue stores what is left of a message, with leases for the runs under way,
 // which end them.
 func (d *Deliverer) enqueue(p *Policy, m envelope.Message, e *entryBuilder, body envelope.Body, now time.Time) (envelope.Reply, bool) {
-	return d.store(e.entry(p, m, now), body, func(leases []store.Lease) {
-		for i, l := range leases {
-			r := e.runs[i]
-			d.leases.hold(l, r.hop)
-			d.work.add()
-			go func() {
-				defer d.work.done()
-				<-r.done
-				d.settle(l, ofDelivery(r.results(), l.Delivery))
-			}()
-		}
-	})
+	leases, reply, ok := d.store(e.entry(p, m, now), body)
+	for i, l := range leases {
+		r := e.runs[i]
+		d.leases.hold(l, r.hop)
+		d.work.add()
+		go func() {
+			defer d.work.done()
+			if <-r.done; r.err != nil {
+				d.putBack(p, l, r.group, nil)
+				return
+			}
+			d.settle(l, ofDelivery(r.results(), l.Delivery))
+		}()
+	}
+	return reply, ok
 }
 
 // store stores an entry; the reply says why it could not.
-func (d *Deliverer) store(e store.Entry, body envelope.Body, leased func([]store.Lease)) (envelope.Reply, bool) {
+func (d *Deliverer) store(e store.Entry, body envelope.Body) ([]store.Lease, envelope.Reply, bool) {
 	leases, err := d.config.Queue.Enqueue(context.WithoutCancel(d.life), e, body, leaseTime)
 	switch {
 	case err == nil:
-		if leased != nil {
-			leased(leases)
-		}
-		return envelope.Reply{}, true
+		return leases, envelope.Reply{}, true
 	case errors.Is(err, store.ErrFull):
-		return envelope.NewReply(452, envelope.EnhancedCode{4, 3, 1}, "too little space, try again later"), false
+		return nil, envelope.NewReply(452, envelope.EnhancedCode{4, 3, 1}, "too little space, try again later"), false
 	}
 	d.log.LogAttrs(d.life, slog.LevelError, "queue cannot be written", slog.String("id", e.ID), slog.Any("error", err))
-	return envelope.NewReply(451, envelope.EnhancedCode{4, 3, 0}, "the message could not be stored, try again later"), false
+	return nil, envelope.NewReply(451, envelope.EnhancedCode{4, 3, 0}, "the message could not be stored, try again later"), false
 }
 
 // ofDelivery selects the results about a delivery's routes.

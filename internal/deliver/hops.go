@@ -150,6 +150,16 @@ func backOff(failures int, p *Policy) time.Duration {
 	return min(d, maxBackOff)
 }
 
+// regular says whether a hop gets mail often enough for a connection to be
+// kept: it was served within a minute before, or somebody else is at it. A host
+// that gets a message a day need not hold a session open for us.
+func (h *hops) regular(name string, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.hops[name]
+	return x != nil && (x.active > 1 || len(x.waiting) > 0 || now.Sub(x.served) < time.Minute)
+}
+
 // open says whether an attempt at a hop may begin now or soon; where not, until
 // is the time to ask again.
 func (h *hops) open(name string, perHop int, now time.Time) (ok bool, until time.Time) {

@@ -15,6 +15,7 @@ const (
 	maxLeases  = 1000                   // held at one time
 	batchSize  = 200                    // leased at one time
 	breath     = 100 * time.Millisecond // at the least between two looks into a queue that had nothing to give
+	gather     = 2 * time.Millisecond   // from the first lease that is free to the next look, so that it finds some more
 	drainGrace = 25 * time.Second       // for attempts under way when srsd ends
 	clockSlack = time.Minute            // what a clock may be set back unnoticed
 )
@@ -63,7 +64,7 @@ func (d *Deliverer) round(ctx context.Context) error {
 		go d.workOn(p, l)
 	}
 	if len(leased) == 0 {
-		d.rest(ctx, free, query.Max > 0)
+		d.rest(ctx, free)
 	}
 	return nil
 }
@@ -78,20 +79,22 @@ func (d *Deliverer) room(p *Policy, now time.Time) int {
 	return max(0, n)
 }
 
-// rest waits until there may be work: something is due, a lease is free again,
+// rest waits until there may be work: a lease is free again, something is due,
 // or a back-off may be over. It takes a breath first, because what is due may be
-// what is not wanted.
-func (d *Deliverer) rest(ctx context.Context, free <-chan struct{}, wake bool) {
-	pause(ctx, breath)
+// what nobody wants now.
+func (d *Deliverer) rest(ctx context.Context, free <-chan struct{}) {
+	timer := time.NewTimer(breath)
+	defer timer.Stop()
+	select {
+	case <-free:
+		pause(ctx, gather)
+		return
+	case <-ctx.Done():
+		return
+	case <-timer.C:
+	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if !wake {
-		select {
-		case <-free:
-		case <-ctx.Done():
-		}
-		return
-	}
 	d.config.Queue.Wake(ctx)
 }
 
@@ -153,6 +156,10 @@ func (d *Deliverer) putBack(p *Policy, l store.Lease, g *group, results []result
 	}
 	now := d.config.Now()
 	_, due := d.hops.open(g.hop, p.ConnectionsPerHop, now)
+	if errors.Is(d.life.Err(), context.Canceled) {
+		d.leases.drop(l) // srsd ends; the next start finds it
+		return
+	}
 	d.finish(store.Outcome{Lease: l, Routes: l.Delivery.Routes, Due: later(due, now.Add(time.Second)), Delayed: l.Delivery.Delayed}, func() {})
 }
 
