@@ -103,3 +103,25 @@ func TestAnswersAreCopies(t *testing.T) {
 	second, _, err := r.TXT(t.Context(), "d.example")
 	check(t, "TXT again", second, []string{"a", "b"}, err)
 }
+
+func BenchmarkCached(b *testing.B) {
+	s := serve(b, says(dns.RcodeSuccess, `spf.target.example. 600 TXT "v=spf1 -all"`))
+	r := New(Config{Servers: []string{s.addr}})
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := r.TXT(b.Context(), "spf.target.example"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAsked(b *testing.B) {
+	s := serve(b, says(dns.RcodeSuccess, `spf.target.example. 0 TXT "v=spf1 -all"`))
+	r := New(Config{Servers: []string{s.addr}})
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := r.TXT(b.Context(), "spf.target.example"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

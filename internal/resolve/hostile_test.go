@@ -116,3 +116,21 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A name has one canonical spelling, and every spelling of it leads there.
+func FuzzCanonical(f *testing.F) {
+	for _, name := range []string{"", ".", "a.EXAMPLE", `a\.b\064\\.example.`, "a@b\x00\xff", `\`, `a\25`, "a..b"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		c, ok := canonical(name)
+		if !ok {
+			return
+		}
+		for _, again := range []string{c, display(c), strings.ToUpper(c)} {
+			if got, ok := canonical(again); !ok || got != c {
+				t.Errorf("%q: %q, but %q gives %q", name, c, again, got)
+			}
+		}
+	})
+}
