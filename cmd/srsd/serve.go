@@ -26,15 +26,16 @@ func (s serveCmd) Run(c console) error {
 	if err != nil {
 		return err
 	}
+	// From before the ports open: whoever sees srsd listening may signal it.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+
 	log := config.NewLogger(c.Err)
 	r, err := relay.New(config, relay.Options{Logger: log})
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
-
 	ctx, drain := context.WithCancel(context.Background())
 	defer drain()
 	ended := make(chan error, 1)

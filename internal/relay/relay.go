@@ -50,7 +50,8 @@ type Relay struct {
 	smtpTLS []net.Listener
 
 	reloading sync.Mutex
-	live      atomic.Pointer[live] // what a reload swaps
+	live      atomic.Pointer[live]               // what a reload swaps
+	rewatch   atomic.Pointer[context.CancelFunc] // makes watch look at the files of live again
 }
 
 // live is everything that a reload makes anew. It does not change.

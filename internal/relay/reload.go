@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"srsd/forward/watch"
 	"srsd/srs"
 )
 
@@ -21,7 +22,13 @@ func (r *Relay) Reload() error {
 	for _, key := range c.restarts(old.config) {
 		r.log.Warn("a change needs a restart", "key", key)
 	}
-	return r.adopt(c)
+	if err := r.adopt(c); err != nil {
+		return err
+	}
+	if stop := r.rewatch.Load(); stop != nil {
+		(*stop)()
+	}
+	return nil
 }
 
 // refresh reads the alias files and the secrets again, with the configuration
@@ -104,8 +111,23 @@ func Check(c Config) (Summary, error) {
 	return s, nil
 }
 
-// watch reads alias files and secrets again when they change.
+// watch reads alias files and secrets again when they change, until ctx ends.
 func (r *Relay) watch(ctx context.Context) error {
-	<-ctx.Done()
+	for ctx.Err() == nil {
+		l := r.live.Load()
+		paths := append([]string{l.config.secretsFile()}, l.config.Forward.Aliases...)
+		if l.config.Forward.IncludeDir != "" {
+			paths = append(paths, l.config.Forward.IncludeDir)
+		}
+		// A reload may name other files.
+		watching, stop := context.WithCancel(ctx)
+		r.rewatch.Store(&stop)
+		err := watch.Watch(watching, paths, r.refresh)
+		stop()
+		if err != nil {
+			r.log.Warn("files are not watched, send SIGHUP after a change", "err", err)
+			<-ctx.Done()
+		}
+	}
 	return nil
 }
