@@ -114,14 +114,13 @@ func Check(c Config) (Summary, error) {
 // watch reads alias files and secrets again when they change, until ctx ends.
 func (r *Relay) watch(ctx context.Context) error {
 	for ctx.Err() == nil {
+		watching, stop := context.WithCancel(ctx)
+		r.rewatch.Store(&stop) // a reload may name other files
 		l := r.live.Load()
 		paths := append([]string{l.config.secretsFile()}, l.config.Forward.Aliases...)
 		if l.config.Forward.IncludeDir != "" {
 			paths = append(paths, l.config.Forward.IncludeDir)
 		}
-		// A reload may name other files.
-		watching, stop := context.WithCancel(ctx)
-		r.rewatch.Store(&stop)
 		err := watch.Watch(watching, paths, r.refresh)
 		stop()
 		if err != nil {
