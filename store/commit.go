@@ -132,7 +132,9 @@ func (s *Badger) commitAll() {
 		case <-s.stop:
 			return
 		case r := <-s.requests:
-			s.commit(s.gather(r))
+			for group := s.gather(r); len(group) > 0; {
+				group = s.commit(group)
+			}
 		}
 	}
 }
@@ -152,8 +154,12 @@ func (s *Badger) gather(first *request) []*request {
 	return group
 }
 
-// commit makes one transaction of a group.
-func (s *Badger) commit(group []*request) {
+// errBusy says that an earlier request of the batch changes the same delivery.
+var errBusy = errors.New("store: busy")
+
+// commit makes one transaction of a group. It returns those that have to go
+// into the next.
+func (s *Badger) commit(group []*request) (again []*request) {
 	err := s.broken
 	if err == nil {
 		err = s.space.enoughToWrite()
@@ -174,11 +180,16 @@ func (s *Badger) commit(group []*request) {
 		s.takeStock(b.added, b.removed)
 	}
 	for _, r := range group {
+		if r.err == errBusy {
+			again = append(again, r)
+			continue
+		}
 		if r.err == nil {
 			r.err = err
 		}
 		close(r.done)
 	}
+	return again
 }
 
 // writeGroup returns the requests that had something to write, and what became

@@ -71,8 +71,11 @@ type edit struct {
 
 func (e *edit) write(b *batch) error {
 	it := e.s.plan.find(e.id, e.n)
-	if it == nil || it.busy {
+	if it == nil {
 		return errNoChange
+	}
+	if it.busy {
+		return errBusy
 	}
 	e.item = it
 	e.head = deliveryHead{state: it.state, wish: it.wish, due: it.due, domain: it.domain.name}
@@ -96,7 +99,7 @@ func (e *edit) write(b *batch) error {
 	}
 	if e.gone {
 		e.file = b.remove(e.s, it)
-		it.busy = true
+		e.s.plan.hide(it)
 		return nil
 	}
 	record, err := b.get(deliveryKey(e.id, e.n))
@@ -110,28 +113,26 @@ func (e *edit) write(b *batch) error {
 	stored := e.head
 	if it.state == leased { // a lease is in memory only
 		stored.state, stored.due = queued, old.due
+		it.wish = e.head.wish // what ends the attempt, even in this batch, must see it
+	} else {
+		e.s.plan.hide(it)
 	}
 	b.set(deliveryKey(e.id, e.n), append(stored.append(nil), text...))
-	it.busy = true
-	e.s.plan.unfile(it)
 	return nil
 }
 
 func (e *edit) after(ok bool) {
 	p := &e.s.plan
-	e.item.busy = false
 	switch {
 	case !ok:
 		e.file = ""
-		if e.item.pos < 0 {
-			p.file(e.item)
-		}
+		p.unhide(e.item)
 	case e.gone:
 		if !p.remove(e.item) {
 			p.shed(e.item.message)
 		}
-	default:
-		e.item.wish = e.head.wish
+	case e.item.busy:
+		e.item.busy, e.item.wish = false, e.head.wish
 		p.change(e.item, e.head.state, e.head.due)
 	}
 }

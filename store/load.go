@@ -173,6 +173,13 @@ func (s *Badger) repair(l *ledger, orphans [][]byte, live map[string]bool, torn 
 			return fmt.Errorf("store: %w", err)
 		}
 	}
+	for _, it := range s.plan.doomed {
+		if err := s.forgetItem(batch, it); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		l.deliveries--
+	}
+	s.plan.doomed = nil
 	l.seq++
 	if missing := int(l.deliveries) - s.plan.total; missing > 0 && s.damage.Missing == 0 {
 		s.damage.Deliveries = missing
@@ -198,9 +205,16 @@ func (s *Badger) forget(batch *badgerdb.WriteBatch, m *message) error {
 		delete(s.plan.messages, m.id)
 	}
 	for len(m.items) > 0 {
-		it := m.items[0]
-		err = errors.Join(err, batch.Delete(deliveryKey(m.id, int(it.n))))
-		s.plan.remove(it)
+		err = errors.Join(err, s.forgetItem(batch, m.items[0]))
+	}
+	return err
+}
+
+func (s *Badger) forgetItem(batch *badgerdb.WriteBatch, it *item) error {
+	m := it.message
+	err := batch.Delete(deliveryKey(m.id, int(it.n)))
+	if s.plan.remove(it) {
+		err = errors.Join(err, batch.Delete(messageKey(m.id)), batch.Delete(bodyKey(m.id)))
 	}
 	return err
 }

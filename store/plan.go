@@ -224,6 +224,20 @@ func (p *plan) removeReady(d *domain) {
 	}
 }
 
+// hide keeps a delivery from everybody while a change of it is being committed.
+func (p *plan) hide(it *item) {
+	p.unfile(it)
+	it.busy = true
+}
+
+// unhide ends hide where the commit failed.
+func (p *plan) unhide(it *item) {
+	if it.busy {
+		it.busy = false
+		p.file(it)
+	}
+}
+
 // change refiles an item in another state or for another time.
 func (p *plan) change(it *item, state code, due int64) {
 	p.unfile(it)

@@ -179,7 +179,10 @@ func (s *Badger) Lease(ctx context.Context, q LeaseQuery) ([]Lease, error) {
 	if q.Now.IsZero() {
 		q.Now = s.now()
 	}
-	leases := s.take(q)
+	leases, doomed := s.take(q)
+	if doomed {
+		s.forgetDoomed()
+	}
 	whole := leases[:0]
 	for _, l := range leases {
 		d, m, err := s.read(l.Delivery.Entry, l.Delivery.N)
@@ -195,7 +198,7 @@ func (s *Badger) Lease(ctx context.Context, q LeaseQuery) ([]Lease, error) {
 }
 
 // take chooses what is due, the oldest first.
-func (s *Badger) take(q LeaseQuery) (leases []Lease) {
+func (s *Badger) take(q LeaseQuery) (leases []Lease, doomed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := &s.plan
@@ -229,7 +232,7 @@ func (s *Badger) take(q LeaseQuery) (leases []Lease) {
 	if len(leases) == q.Max {
 		p.stir()
 	}
-	return leases
+	return leases, len(p.doomed) > 0
 }
 
 // read returns a delivery as it is stored, and its message.
@@ -274,7 +277,7 @@ func (s *Badger) Extend(ctx context.Context, leases []Lease, ttl time.Duration) 
 	until := s.now().Add(ttl).UnixNano()
 	for _, l := range leases {
 		it := s.holds(l)
-		if it == nil || it.wish == wishDrop && it.state != leased {
+		if it == nil || it.busy || it.wish == wishDrop && it.state != leased {
 			lost = append(lost, l)
 			continue
 		}
@@ -287,7 +290,7 @@ func (s *Badger) Extend(ctx context.Context, leases []Lease, ttl time.Duration) 
 // leased the delivery since.
 func (s *Badger) holds(l Lease) *item {
 	it := s.plan.find(l.Delivery.Entry, l.Delivery.N)
-	if it == nil || it.busy || it.token == 0 || it.token != l.Token || it.state == failed {
+	if it == nil || it.token == 0 || it.token != l.Token || it.state == failed {
 		return nil
 	}
 	return it
@@ -354,6 +357,9 @@ func (e *ending) write(b *batch) error {
 	if it == nil {
 		return ErrLeaseLost
 	}
+	if it.busy {
+		return errBusy
+	}
 	e.item = it
 	e.head = deliveryHead{state: queued, domain: it.domain.name, due: o.Due.UnixNano()}
 	switch {
@@ -386,7 +392,7 @@ func (e *ending) write(b *batch) error {
 			return err
 		}
 	}
-	it.busy = true
+	e.s.plan.hide(it)
 	return nil
 }
 
@@ -408,11 +414,12 @@ func (o Outcome) result() Delivery {
 
 func (e *ending) after(ok bool) {
 	p := &e.s.plan
-	e.item.busy = false
 	if !ok {
 		e.file = ""
+		p.unhide(e.item)
 		return
 	}
+	e.item.busy = false
 	last := false
 	if e.gone {
 		last = p.remove(e.item)

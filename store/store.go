@@ -39,7 +39,7 @@ type Delivery struct {
 	State    DeliveryState
 	Attempts []Attempt // what happened, oldest first; the engine keeps the last 20
 	Tries    int       // attempts made in all
-	Due      time.Time // of the next attempt
+	Due      time.Time // of the next attempt; of a failed delivery: when it is forgotten
 	Delayed  bool      // the report about the delay has been sent
 }
 
@@ -62,8 +62,10 @@ type Attempt struct {
 	Target envelope.Address // the target that it is about; null where all
 }
 
-// A Lease is a delivery that is ours until Until. Token fences: an Outcome with
-// an old token has no effect.
+// A Lease is a delivery that is ours until Until. Token fences: once somebody
+// else has leased the delivery, or it has been dropped, an Outcome with the old
+// token has no effect. Until then an outcome counts even after Until: it is the
+// truth about an attempt.
 type Lease struct {
 	Delivery Delivery
 	Message  envelope.Message // without Routes
@@ -73,13 +75,13 @@ type Lease struct {
 
 // LeaseQuery says what to lease.
 type LeaseQuery struct {
-	Now       time.Time
+	Now       time.Time               // zero: now, by the clock of the engine
 	Max       int                     // at most this many
 	TTL       time.Duration           // how long the leases last
 	PerDomain func(domain string) int // how many more of a domain are wanted now; nil: no limit
 }
 
-// An Outcome ends a lease. Exactly one of its ways is taken: the delivery is
+// An Outcome ends a lease, given back as it was received. Exactly one of its ways is taken: the delivery is
 // done where Routes is empty and Failed false; it is given up where Failed is
 // true; otherwise Routes are left and are due at Due.
 type Outcome struct {
@@ -111,13 +113,13 @@ type Filter struct {
 // An Action is what Edit does to what a filter selects.
 type Action string
 
-// The actions. Drop forgets, also what has failed; an entry whose attempt is
-// under way is dropped when the attempt has ended.
+// The actions. Retry means nothing to what is held or has failed. Hold and Drop
+// take effect on a delivery whose attempt is under way when that has ended.
 const (
-	Retry   Action = "retry" // due now
-	Hold    Action = "hold"
-	Release Action = "release"
-	Drop    Action = "drop"
+	Retry   Action = "retry"   // due now
+	Hold    Action = "hold"    // no attempts until released
+	Release Action = "release" // back to the schedule
+	Drop    Action = "drop"    // forgotten without a report, also what has failed
 )
 
 // A StoredBody is a Body that must be closed.
@@ -133,7 +135,8 @@ type Queue interface {
 	// in state Leased is stored under the lease that Enqueue returns for it (in
 	// order), so that an attempt under way can end it; its TTL is ttl.
 	Enqueue(ctx context.Context, e Entry, body envelope.Body, ttl time.Duration) ([]Lease, error)
-	// Lease leases due deliveries in the order of their due times.
+	// Lease leases due deliveries in the order of their due times. A lease that
+	// has run out is due at once.
 	Lease(ctx context.Context, q LeaseQuery) ([]Lease, error)
 	// Extend makes leases last until ttl from now. It returns those lost.
 	Extend(ctx context.Context, leases []Lease, ttl time.Duration) (lost []Lease, err error)
@@ -144,14 +147,17 @@ type Queue interface {
 	// short data.
 	OpenBody(ctx context.Context, id string) (StoredBody, error)
 	// Wake waits until something may be due, at the latest until the context
-	// ends. It may wake for nothing.
+	// ends. It may wake for nothing. What PerDomain held back in the last Lease
+	// does not wake; a Finish does.
 	Wake(ctx context.Context) error
 	// List returns up to n entries from cursor on ("" is the start), in the
-	// order of their ids, and the cursor for the next call, "" at the end.
+	// order of their ids, and the cursor for the next call, "" at the end. An
+	// entry is listed whole where one of its deliveries is selected.
 	List(ctx context.Context, f Filter, cursor string, n int) (entries []Entry, next string, err error)
 	// Count counts the entries that have a delivery that is not failed.
 	Count(ctx context.Context) (int, error)
-	// Edit acts on all deliveries that f selects and returns their number.
+	// Edit acts on all deliveries that f selects, and returns the number of
+	// those that it changed.
 	Edit(ctx context.Context, f Filter, a Action) (int, error)
 }
 
