@@ -25,7 +25,11 @@ const (
 // its plainest form, or nil where the guard has answered it.
 func (c *Conn) command(l line) []byte {
 	if !l.bad.IsZero() {
-		c.refuse(l.bad)
+		if c.known {
+			c.refuse(l.bad)
+		} else {
+			c.hangUp(l.bad, true) // whoever begins like this will not get better
+		}
 		return nil
 	}
 	name, arg, _ := strings.Cut(strings.TrimRight(l.text, " \t"), " ")
@@ -132,29 +136,6 @@ func (c *Conn) dataAllowed() envelope.Reply {
 		return replyRcptFirst
 	}
 	return envelope.Reply{}
-}
-
-// startTLSCommand changes to TLS. What the client said in clear is forgotten
-// (RFC 3207, section 4.2): the guard lets nothing but EHLO begin a transaction
-// now, and EHLO resets go-smtp.
-func (c *Conn) startTLSCommand() {
-	c.junk++
-	switch {
-	case c.tls != nil:
-		c.refuse(replyTLSAlready)
-	case c.cfg.tls() == nil:
-		c.refuse(replyNotOffered)
-	case c.r < c.w:
-		c.hangUp(replyTLSTail, true)
-	default:
-		c.say(replyTLSReady)
-		if c.flush() != nil || c.startTLS() != nil {
-			c.drop()
-			return
-		}
-		c.greeted = false
-		c.endTransaction()
-	}
 }
 
 // hello checks EHLO and HELO: the argument ends up in Received.

@@ -202,12 +202,12 @@ func (c *Conn) End(r envelope.Reply) {
 }
 
 // Close sends what was said and closes the connection. A client that does not
-// read delays it by a second at most.
+// read delays it by a tenth of a second at most.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	conn := c.conn
 	c.mu.Unlock()
-	conn.SetWriteDeadline(time.Now().Add(time.Second))
+	conn.SetWriteDeadline(time.Now().Add(time.Second / 10))
 	c.wmu.Lock()
 	if len(c.out) > 0 {
 		conn.Write(c.out)

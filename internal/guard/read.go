@@ -245,5 +245,6 @@ func (c *Conn) flush() error {
 	c.conn.SetWriteDeadline(time.Now().Add(c.cfg.idle()))
 	_, err := c.conn.Write(c.out)
 	c.out = c.out[:0]
+	c.dead = err != nil
 	return err
 }

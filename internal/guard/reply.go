@@ -2,9 +2,6 @@ package guard
 
 import (
 	"bytes"
-	"crypto/tls"
-	"errors"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -224,63 +221,6 @@ func (c *Conn) sayLine(line string) {
 	if much {
 		c.flush()
 	}
-}
-
-// greet comes before the banner leaves: the handshake, and the wait for
-// clients that do not wait.
-func (c *Conn) greet() {
-	if c.cfg.Implicit {
-		if err := c.startTLS(); err != nil {
-			c.drop()
-			return
-		}
-	}
-	if c.cfg.GreetDelay == 0 {
-		return
-	}
-	c.conn.SetReadDeadline(time.Now().Add(c.cfg.GreetDelay))
-	n, err := c.conn.Read(c.in[c.w:])
-	c.w += n
-	switch {
-	case n > 0:
-		c.unsay()
-		c.hangUp(replyEarly, true)
-	case !errors.Is(err, os.ErrDeadlineExceeded):
-		c.drop()
-	}
-}
-
-// drop ends a session without a word.
-func (c *Conn) drop() {
-	c.unsay()
-	c.stop()
-}
-
-func (c *Conn) unsay() {
-	c.wmu.Lock()
-	c.out = c.out[:0]
-	c.wmu.Unlock()
-}
-
-// startTLS does the server's part of the handshake on the connection.
-func (c *Conn) startTLS() error {
-	cfg := c.cfg.tls()
-	if cfg == nil {
-		return errors.New("guard: TLS is not configured")
-	}
-	conn := tls.Server(c.conn, cfg)
-	c.conn.SetDeadline(time.Now().Add(min(c.cfg.idle(), time.Minute)))
-	err := conn.Handshake()
-	c.conn.SetDeadline(time.Time{})
-	if err != nil {
-		c.log("TLS handshake failed", err)
-		return err
-	}
-	c.mu.Lock()
-	c.conn = conn
-	c.mu.Unlock()
-	c.tls = conn
-	return nil
 }
 
 func (c *Conn) log(message string, why error) {

@@ -30,24 +30,50 @@ type textReader struct{ *Conn }
 
 // Read reads message text for the session.
 func (t textReader) Read(p []byte) (int, error) {
-	c := t.Conn
-	if c.phase != phaseText && c.phase != phaseAnswer {
-		return 0, errNoText
-	}
 	if len(p) == 0 {
 		return 0, nil
+	}
+	run, err := t.next()
+	n := copy(p, run)
+	t.text.run = run[n:]
+	return n, err
+}
+
+// next is checked text that the session has not read yet, or why there is none.
+func (t textReader) next() ([]byte, error) {
+	c := t.Conn
+	if c.phase != phaseText && c.phase != phaseAnswer {
+		return nil, errNoText
 	}
 	var err error
 	if len(c.text.run) == 0 {
 		c.text.run, err = c.nextRun()
 	}
 	if !c.text.fault.IsZero() {
-		c.text.told = true
-		return 0, c.text.fault
+		c.text.told, c.text.run = true, nil
+		return nil, c.text.fault
 	}
-	n := copy(p, c.text.run)
-	c.text.run = c.text.run[n:]
-	return n, err
+	return c.text.run, err
+}
+
+// WriteTo spares io.Copy its buffer: a slow client has none of its own then.
+func (t textReader) WriteTo(w io.Writer) (int64, error) {
+	var total int64
+	for {
+		run, err := t.next()
+		if err == io.EOF {
+			return total, nil
+		}
+		if err == nil {
+			var n int
+			n, err = w.Write(run)
+			total += int64(n)
+			t.text.run = run[n:]
+		}
+		if err != nil {
+			return total, err
+		}
+	}
 }
 
 // nextRun is the next piece of text, valid until the next call; io.EOF behind

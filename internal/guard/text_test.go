@@ -44,11 +44,12 @@ func textOf(r io.Reader) (string, error, string) {
 	defer server.Close()
 	c := New(fakeConn{server, r}, &Config{})
 	c.phase = phaseText
-	got, err := io.ReadAll(c.Data())
+	var got bytes.Buffer
+	_, err := io.Copy(&got, c.Data())
 	c.drain()
 	rest := append([]byte{}, c.in[c.r:c.w]...)
 	more, _ := io.ReadAll(r)
-	return string(got), err, string(append(rest, more...))
+	return got.String(), err, string(append(rest, more...))
 }
 
 // TestTextAsReference compares with the reference over streams made of what
