@@ -75,9 +75,10 @@ func (c *Client) Run(dialogue string) error {
 }
 
 func (c *Client) step(line string) error {
-	switch kind, rest := cutKind(line); kind {
-	case "":
+	if strings.TrimSpace(line) == "" || line[0] == '#' {
 		return nil
+	}
+	switch kind, rest, _ := strings.Cut(line, " "); kind {
 	case "C:":
 		return c.Send(rest + "\r\n")
 	case "C>":
@@ -97,14 +98,6 @@ func (c *Client) step(line string) error {
 		return c.expect(rest)
 	}
 	return errors.New("no step begins so")
-}
-
-func cutKind(line string) (kind, rest string) {
-	if strings.TrimSpace(line) == "" || line[0] == '#' {
-		return "", ""
-	}
-	kind, rest, _ = strings.Cut(line, " ")
-	return kind, rest
 }
 
 // Send sends octets as they are.

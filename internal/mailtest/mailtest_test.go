@@ -179,6 +179,7 @@ func TestDialogueFails(t *testing.T) {
 		"S: 220\nC: QUIT\nS: 221\nS: 250":   "instead of a reply: EOF",
 		"S: closed":                         "the server says",
 		"HELO":                              "no step begins so",
+		" S: 220":                           "no step begins so",
 		"C> \\q":                            "no text in Go's syntax",
 	} {
 		if err := talk(t, m, dialogue); err == nil || !strings.Contains(err.Error(), want) {

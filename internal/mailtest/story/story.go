@@ -58,8 +58,9 @@ var update = flag.Bool("update", false, "rewrite what stories say was delivered"
 type Relay interface {
 	// Addr is where it takes mail, "host:port".
 	Addr() string
-	// Advance moves the relay's clock and wakes its queue. It may return
-	// before what has become due was tried.
+	// Advance moves the relay's clock, wakes its queue, and returns when what
+	// has become due was tried, so that several waits in a row are several
+	// attempts.
 	Advance(d time.Duration)
 	Close() error
 }

@@ -43,10 +43,12 @@ mx.origin.example  A NET.20
 )
 
 // Patience with a relay that works behind its replies: how long a message may
-// take, and how long no other comes after the last.
+// take, how long no other comes after the last, and how long none comes where
+// nobody knows yet how many there will be.
 const (
-	patience = 10 * time.Second
-	quiet    = 60 * time.Millisecond
+	patience  = 10 * time.Second
+	quiet     = 60 * time.Millisecond
+	longQuiet = 2 * time.Second
 )
 
 // A world is everything around the relay.
@@ -69,9 +71,10 @@ func newWorld(dir string, ar *txtar.Archive) (*world, error) {
 	}
 	w := &world{dir: dir, mx: map[string]*mailtest.MX{}, seen: map[taken]int{}}
 	// Stories that run at the same time, in this process or another, are
-	// unlikely to share a network; should they, the port tells them apart.
+	// unlikely to share a network; should they, the port tells them apart. Its
+	// numbers have three digits, so that lines are folded where they always are.
 	sum := crc32.ChecksumIEEE([]byte(dir + strconv.Itoa(os.Getpid())))
-	w.net = fmt.Sprintf("127.%d.%d", 64+sum>>8%128, sum%256)
+	w.net = fmt.Sprintf("127.%d.%d", 100+sum/100%100, 100+sum%100)
 	w.zone = w.expand(alumniZone + sections["zone"])
 	if err := w.open(sections); err != nil {
 		w.close()
@@ -270,7 +273,7 @@ func (w *world) collect(n int) []taken {
 	defer cancel()
 	calm, hush := quiet, 0
 	if n < 0 {
-		calm = 10 * quiet
+		calm = longQuiet
 	}
 	for last := -1; ctx.Err() == nil && (last < n || hush < 2); {
 		got := len(w.fresh())

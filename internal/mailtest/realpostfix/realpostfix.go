@@ -1,0 +1,214 @@
+// Package realpostfix runs a real Postfix for a test: a private one, with
+// configuration, queue, mailboxes and log in a folder of the test's, on
+// loopback. The machine's own Postfix, if there is one, is not touched.
+package realpostfix
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A Postfix is a running Postfix.
+type Postfix struct {
+	Dir  string // of everything
+	Addr string // of its smtpd
+
+	t testing.TB
+}
+
+// nobody owns the mailboxes.
+const nobody = 65534
+
+// Need skips the test where a program is not installed, or fails it where
+// nothing may be skipped: where SRSD_REQUIRE_PROGRAMS is set.
+func Need(t testing.TB, program, debianPackage string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err == nil {
+		return
+	}
+	text := fmt.Sprintf("needs %s: apt-get install %s", program, debianPackage)
+	if os.Getenv("SRSD_REQUIRE_PROGRAMS") != "" {
+		t.Fatal(text)
+	}
+	t.Skip(text)
+}
+
+// Start starts a Postfix that listens at addr, "127.0.0.1:port". mainCF is
+// added to main.cf, masterCF to master.cf; files are written beside them before
+// the start. In all of them $dir is the folder of the files.
+//
+// Mail for the domains of virtual_mailbox_domains is delivered into
+// mail/DOMAIN/USER in $dir for the users that the file "mailboxes" names, a line
+// "user@domain domain/user/" each.
+func Start(t testing.TB, addr, mainCF, masterCF string, files map[string]string) *Postfix {
+	t.Helper()
+	Need(t, "postfix", "postfix")
+	if os.Geteuid() != 0 {
+		if os.Getenv("SRSD_REQUIRE_PROGRAMS") != "" {
+			t.Fatal("needs root, as Postfix does")
+		}
+		t.Skip("needs root, as Postfix does")
+	}
+	dir, err := os.MkdirTemp("", "srsd-postfix-") // short: Postfix makes sockets in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Postfix{Dir: dir, Addr: addr, t: t}
+	t.Cleanup(p.stop)
+	p.configure(mainCF, masterCF, files)
+	if out, err := exec.Command("postfix", "-c", p.path("etc"), "start").CombinedOutput(); err != nil {
+		t.Fatalf("postfix start: %v\n%s%s", err, out, p.Log())
+	}
+	p.await(func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}, "its port to open")
+	return p
+}
+
+func (p *Postfix) path(name string) string { return filepath.Join(p.Dir, name) }
+
+func (p *Postfix) configure(mainCF, masterCF string, files map[string]string) {
+	p.t.Helper()
+	must := func(err error) {
+		p.t.Helper()
+		if err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	must(os.Chmod(p.Dir, 0o755))
+	for _, d := range []string{"etc", "spool", "data", "mail"} {
+		must(os.Mkdir(p.path(d), 0o755))
+	}
+	must(os.WriteFile(p.path("mail.log"), nil, 0o644))
+	postfix, err := user.Lookup("postfix")
+	must(err)
+	uid, err := strconv.Atoi(postfix.Uid)
+	must(err)
+	must(os.Chown(p.path("data"), uid, -1))
+	must(os.Chown(p.path("mail.log"), uid, -1))
+	must(os.Chown(p.path("mail"), nobody, nobody))
+
+	_, port, err := net.SplitHostPort(p.Addr)
+	must(err)
+	host, _, _ := net.SplitHostPort(p.Addr)
+	expand := strings.NewReplacer("$dir", p.path("etc")).Replace
+	must(os.WriteFile(p.path("etc/main.cf"), []byte(fmt.Sprintf(`compatibility_level = 3.6
+queue_directory = %[1]s/spool
+data_directory = %[1]s/data
+maillog_file = %[1]s/mail.log
+maillog_file_prefixes = %[1]s
+inet_interfaces = %[2]s
+inet_protocols = ipv4
+smtp_bind_address = %[2]s
+mydestination =
+alias_maps =
+mynetworks = 127.0.0.0/8
+smtputf8_enable = no
+virtual_mailbox_base = %[1]s/mail
+virtual_mailbox_maps = texthash:%[1]s/etc/mailboxes
+virtual_minimum_uid = 100
+virtual_uid_maps = static:%[3]d
+virtual_gid_maps = static:%[3]d
+minimal_backoff_time = 1s
+maximal_backoff_time = 2s
+queue_run_delay = 1s
+`, p.Dir, host, nobody)+expand(mainCF)), 0o644))
+
+	dist, err := os.ReadFile("/usr/share/postfix/master.cf.dist")
+	must(err)
+	var master strings.Builder
+	for line := range strings.Lines(string(dist)) {
+		f := strings.Fields(line)
+		if len(f) >= 8 && f[0] == "smtp" && f[1] == "inet" {
+			line = host + ":" + port + " inet n - n - - smtpd\n"
+		}
+		master.WriteString(line)
+	}
+	master.WriteString("postlog unix-dgram n - n - 1 postlogd\n" + expand(masterCF))
+	must(os.WriteFile(p.path("etc/master.cf"), []byte(master.String()), 0o644))
+	for _, name := range []string{"dynamicmaps.cf", "postfix-files"} {
+		if text, err := os.ReadFile("/etc/postfix/" + name); err == nil {
+			must(os.WriteFile(p.path("etc/"+name), text, 0o644))
+		}
+	}
+	if _, ok := files["mailboxes"]; !ok {
+		must(os.WriteFile(p.path("etc/mailboxes"), nil, 0o644))
+	}
+	for name, text := range files {
+		must(os.WriteFile(p.path("etc/"+name), []byte(expand(text)), 0o644))
+	}
+}
+
+func (p *Postfix) stop() {
+	if out, err := exec.Command("postfix", "-c", p.path("etc"), "stop").CombinedOutput(); err != nil && p.t.Failed() {
+		p.t.Logf("postfix stop: %v\n%s", err, out)
+	}
+	if p.t.Failed() {
+		p.t.Logf("Postfix's log:\n%s", p.Log())
+	}
+	os.RemoveAll(p.Dir)
+}
+
+// Run runs one of Postfix's commands on it: "postqueue", "-f".
+func (p *Postfix) Run(command string, args ...string) string {
+	p.t.Helper()
+	out, err := exec.Command(command, append([]string{"-c", p.path("etc")}, args...)...).CombinedOutput()
+	if err != nil {
+		p.t.Fatalf("%s %v: %v\n%s", command, args, err, out)
+	}
+	return string(out)
+}
+
+// Log is what it has logged so far.
+func (p *Postfix) Log() string {
+	text, _ := os.ReadFile(p.path("mail.log"))
+	return string(text)
+}
+
+// Mailbox waits until a mailbox holds n messages, and returns what it holds.
+func (p *Postfix) Mailbox(address string, n int) []string {
+	p.t.Helper()
+	user, domain, _ := strings.Cut(address, "@")
+	var texts []string
+	p.await(func() bool {
+		texts = nil
+		names, _ := filepath.Glob(filepath.Join(p.Dir, "mail", domain, user, "new", "*"))
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				return false
+			}
+			texts = append(texts, string(text))
+		}
+		return len(texts) >= n
+	}, fmt.Sprintf("%d messages for %s", n, address))
+	return texts
+}
+
+// AwaitLog waits until the log holds a text.
+func (p *Postfix) AwaitLog(text string) {
+	p.t.Helper()
+	p.await(func() bool { return strings.Contains(p.Log(), text) }, fmt.Sprintf("%q in its log", text))
+}
+
+func (p *Postfix) await(done func() bool, what string) {
+	p.t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if done() {
+			return
+		}
+	}
+	p.t.Fatalf("Postfix: waited in vain for %s\n%s", what, p.Log())
+}
