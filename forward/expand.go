@@ -150,7 +150,7 @@ func (e *expander) filled(it item, a envelope.Address, groups []string) (envelop
 	if err != nil {
 		return envelope.Address{}, err
 	}
-	if plainLocal(local) != len(local) || strings.ContainsAny(local[:min(1, len(local))], "|/~") {
+	if local == "" || plainLocal(local) != len(local) || strings.IndexByte("|/~", local[0]) >= 0 {
 		return envelope.Address{}, fmt.Errorf("forward: %q is no plain local part", local)
 	}
 	domain := it.domain

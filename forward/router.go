@@ -231,14 +231,3 @@ func forged(err error) bool {
 	}
 	return false
 }
-
-// Merge appends the routes of one more recipient to those of a transaction,
-// without those whose target is there already: nobody gets two copies.
-func Merge(routes, more []envelope.Route) []envelope.Route {
-	for _, m := range more {
-		if !slices.ContainsFunc(routes, func(r envelope.Route) bool { return r.Return == m.Return && same(r.Target, m.Target) }) {
-			routes = append(routes, m)
-		}
-	}
-	return routes
-}
