@@ -26,7 +26,8 @@ type text struct {
 	placeheld bool           // go-smtp has its placeholder
 }
 
-type textReader struct{ *Conn }
+// A textReader is Data: a reader, and nothing else of the connection.
+type textReader struct{ c *Conn }
 
 // Read reads message text for the session.
 func (t textReader) Read(p []byte) (int, error) {
@@ -35,13 +36,13 @@ func (t textReader) Read(p []byte) (int, error) {
 	}
 	run, err := t.next()
 	n := copy(p, run)
-	t.text.run = run[n:]
+	t.c.text.run = run[n:]
 	return n, err
 }
 
 // next is checked text that the session has not read yet, or why there is none.
 func (t textReader) next() ([]byte, error) {
-	c := t.Conn
+	c := t.c
 	if c.phase != phaseText && c.phase != phaseAnswer {
 		return nil, errNoText
 	}
@@ -68,7 +69,7 @@ func (t textReader) WriteTo(w io.Writer) (int64, error) {
 			var n int
 			n, err = w.Write(run)
 			total += int64(n)
-			t.text.run = run[n:]
+			t.c.text.run = run[n:]
 		}
 		if err != nil {
 			return total, err

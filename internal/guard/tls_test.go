@@ -62,7 +62,7 @@ func TestHandshakeFails(t *testing.T) {
 
 func TestImplicitTLS(t *testing.T) {
 	b := &backend{}
-	dial := serve(t, b, &Config{TLS: serverTLS, Implicit: true})
+	dial := serve(t, b, &Config{TLS: serverTLS, Implicit: true, GreetDelay: 20 * time.Millisecond})
 	c := dial()
 	if err := c.startTLS(); err != nil {
 		t.Fatal(err)
