@@ -41,8 +41,8 @@ type conn struct {
 	once     sync.Once
 }
 
-func (s *Server) newConn(raw net.Conn, ip netip.Addr) *conn {
-	c := &conn{raw: raw, server: s, ip: ip, network: networkOf(ip), place: -1}
+func (s *Server) newConn(raw net.Conn, ip netip.Addr, g *guard.Conn) *conn {
+	c := &conn{Conn: g, raw: raw, server: s, ip: ip, network: networkOf(ip), place: -1}
 	c.progressed()
 	return c
 }

@@ -177,23 +177,18 @@ func addressOf(a net.Addr) netip.Addr {
 // admit gives the connection to go-smtp, or refuses it where that is cheapest:
 // before the banner.
 func (s *Server) admit(raw net.Conn, ip netip.Addr, implicit bool) {
-	c := s.newConn(raw, ip)
-	for {
-		e := s.engine.Load()
-		c.Conn = e.guard(raw, implicit)
-		if c.place < 0 {
-			if err := s.registry.add(c, e.policy); err != nil {
-				s.turnAway(raw, ip, err, implicit)
-				return
-			}
-		}
-		if e.serve(c) {
-			return
-		}
+	e := s.engine.Load()
+	c := s.newConn(raw, ip, e.guard(raw, implicit))
+	if err := s.registry.add(c, e.policy); err != nil {
+		s.turnAway(raw, ip, err, implicit)
+		return
+	}
+	for !e.serve(c) {
 		if s.context.Err() != nil {
 			c.Close()
 			return
 		}
+		e = s.engine.Load() // the policy has changed meanwhile
 	}
 }
 
