@@ -176,7 +176,7 @@ func TestDivergences(t *testing.T) {
 				t.Errorf("%s: %s; want %s\nasked: %s", o.Result, o.Reason, test.want, strings.Join(f.asked, ", "))
 			}
 			for _, q := range f.asked {
-				if strings.HasPrefix(q, "AAAA ") && netip.MustParseAddr(ip).Unmap().Is4() {
+				if strings.HasPrefix(q, "AAAA ") && o.VoidLookups < 3 && netip.MustParseAddr(ip).Unmap().Is4() {
 					t.Errorf("asked %s for an IPv4 client", q)
 				}
 			}

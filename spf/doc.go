@@ -19,11 +19,11 @@
 //
 // Void lookups (section 4.6.4) are counted once a term: for the name that the
 // term gives, not for the hosts that an mx term leads to. An IPv6 client that
-// meets a host with IPv4 addresses only gets an empty answer, although nothing
-// is wrong with the record. Real mail is lost where that counts, so it does
-// not: before the limit ends a check, such names are asked for A records too,
-// and those that have some are taken off the count. Checker.StrictVoid is the
-// letter instead.
+// meets a host with IPv4 addresses only (or the other way round) gets an empty
+// answer, although nothing is wrong with the record. Real mail is lost where
+// that counts, so it does not: before the limit ends a check, such hosts are
+// asked for addresses of the other family, and those that have some are taken
+// off the count. Checker.StrictVoid is the letter instead.
 //
 // The names of a client (ptr, %{p}) are looked up once a check. The first %{p}
 // counts as a lookup, later ones cost nothing and count nothing.

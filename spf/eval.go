@@ -18,7 +18,7 @@ type evaluation struct {
 
 	lookups  int      // terms that looked something up
 	voids    int      // terms that found nothing
-	doubtful []string // names without AAAA records, not yet asked for A records
+	doubtful []string // hosts without addresses of the client's family, not yet asked for others
 	ttl      time.Duration
 	personal bool
 	depth    int // of includes and redirects
@@ -217,10 +217,10 @@ func (e *evaluation) count() *trouble {
 	return nil
 }
 
-// void counts a term that found nothing. An IPv6 client's empty answer from a
-// name that exists is doubtful: whether it has A records is asked only when the
-// limit would end the check.
-func (e *evaluation) void(name string, meta Meta, v6 bool) *trouble {
+// void counts a term that found nothing, RFC 7208, section 4.6.4. A host that
+// exists without addresses of the client's family is doubtful: whether it has
+// others is asked only when the limit would end the check.
+func (e *evaluation) void(name string, meta Meta, host bool) *trouble {
 	limit := e.checker.VoidLimit
 	switch {
 	case limit < 0:
@@ -228,7 +228,7 @@ func (e *evaluation) void(name string, meta Meta, v6 bool) *trouble {
 	case limit == 0:
 		limit = defaultVoids
 	}
-	if v6 && !meta.NXDomain && !e.checker.StrictVoid {
+	if host && !meta.NXDomain && !e.checker.StrictVoid {
 		e.doubtful = append(e.doubtful, name)
 	} else {
 		e.voids++
@@ -238,7 +238,7 @@ func (e *evaluation) void(name string, meta Meta, v6 bool) *trouble {
 		if last < 0 {
 			return &trouble{PermError, "void lookup limit exceeded: more than " + strconv.Itoa(limit) + " terms found nothing in DNS"}
 		}
-		ips, _, bad := e.addr(e.doubtful[last], false)
+		ips, _, bad := e.addr(e.doubtful[last], e.ip.Is4())
 		e.doubtful = e.doubtful[:last]
 		if bad == nil && len(ips) == 0 {
 			e.voids++

@@ -75,13 +75,12 @@ func (e *evaluation) within(t *Term, ip netip.Addr) bool {
 
 // matchA is RFC 7208, section 5.3.
 func (e *evaluation) matchA(t *Term, target string) (bool, *trouble) {
-	v6 := e.ip.Is6()
-	ips, meta, bad := e.addr(target, v6)
+	ips, meta, bad := e.addr(target, e.ip.Is6())
 	if bad != nil {
 		return false, bad
 	}
 	if len(ips) == 0 {
-		return false, e.void(target, meta, v6)
+		return false, e.void(target, meta, true)
 	}
 	for _, ip := range ips {
 		if e.within(t, ip) {
