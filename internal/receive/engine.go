@@ -13,9 +13,10 @@ import (
 )
 
 // An engine is a go-smtp server, which cannot change what it announces: each
-// policy has its own. It is the listener that its own server accepts from.
+// policy has its own. It is the listener that its own server accepts from. It
+// lives as long as its sessions do, so it does not hold on to the policy.
 type engine struct {
-	policy  *Policy
+	limits  limits
 	clear   *guard.Config
 	implied *guard.Config // TLS comes first
 	conns   chan net.Conn
@@ -25,7 +26,7 @@ type engine struct {
 
 func newEngine(s *Server, p *Policy) *engine {
 	e := &engine{
-		policy: p, conns: make(chan net.Conn), done: make(chan struct{}),
+		limits: p.limits(), conns: make(chan net.Conn), done: make(chan struct{}),
 		clear: s.guardConfig(p, false), implied: s.guardConfig(p, true),
 	}
 	server := smtp.NewServer(smtp.BackendFunc(s.newSession))

@@ -38,19 +38,19 @@ func newRegistry() *registry {
 // add lets c in, or says why not. Where only the total is exceeded, another
 // connection goes to make room: a newcomer may be the sender that matters, an
 // idle connection is not.
-func (r *registry) add(c *conn, p *Policy) error {
+func (r *registry) add(c *conn, l limits) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.draining {
 		return errDraining
 	}
-	if r.addresses[c.ip] >= p.MaxConnectionsPerIP {
+	if r.addresses[c.ip] >= l.address {
 		return errAddressBusy
 	}
-	if r.networks[c.network] >= p.MaxConnectionsPerNetwork {
+	if r.networks[c.network] >= l.network {
 		return errNetworkBusy
 	}
-	if len(r.clients) >= p.MaxConnections && !r.shed(0) {
+	if len(r.clients) >= l.total && !r.shed(0) {
 		return errBusy
 	}
 	c.place = len(r.clients)

@@ -89,8 +89,10 @@ type Policy struct {
 
 	ProxyNetworks []netip.Prefix // whose connections begin with a PROXY header
 	ReverseNames  bool           // look for the client's name, for Received
-	BlockLists    []List         // DNSBL, RFC 5782
+	BlockLists    []List         // DNSBL, RFC 5782: who is listed reaches postmaster only
 	AllowLists    []string       // zones of DNSWL: who is listed there is spared BlockLists
+
+	outcomes *outcomes // what this policy's SPF has found; a reload begins anew
 }
 
 // An Action is what follows from an SPF result or a listing.
@@ -133,6 +135,15 @@ func (p SenderPolicy) action(r spf.Result) Action {
 	}
 }
 
+// limits is how many connections there may be.
+type limits struct {
+	total, address, network int
+}
+
+func (p *Policy) limits() limits {
+	return limits{p.MaxConnections, p.MaxConnectionsPerIP, p.MaxConnectionsPerNetwork}
+}
+
 // withDefaults fills in what is zero.
 func (p Policy) withDefaults() *Policy {
 	orInt := func(v *int, d int) {
@@ -158,6 +169,7 @@ func (p Policy) withDefaults() *Policy {
 	orInt(&p.MaxCommands, 100)
 	orTime(&p.IdleTimeout, 5*time.Minute)
 	orTime(&p.SessionTimeout, time.Hour)
+	p.outcomes = &outcomes{}
 	return &p
 }
 

@@ -55,18 +55,18 @@ func (s *session) trusted(tx *transaction) string {
 
 // check is one SPF check, from the cache where it has been made.
 func (s *session) check(tx *transaction, from string) spf.Outcome {
-	key := outcomeKey{checker: tx.policy, ip: s.conn.ip, helo: from == "", domain: tx.helo}
+	key := outcomeKey{ip: s.conn.ip, helo: from == "", domain: tx.helo}
 	if from != "" {
 		key.domain = from[strings.LastIndexByte(from, '@')+1:]
 	}
 	key.domain = strings.ToLower(key.domain)
 	now := s.server.now()
-	if o, ok := s.server.outcomes.get(key, now); ok {
+	if o, ok := tx.policy.outcomes.get(key, now); ok {
 		return o
 	}
 	o := tx.policy.SPF.Check(s.server.context, s.conn.ip, tx.helo, from)
 	if o.TTL > 0 && !o.Personal {
-		s.server.outcomes.put(key, o, now.Add(o.TTL))
+		tx.policy.outcomes.put(key, o, now.Add(o.TTL))
 	}
 	return o
 }
@@ -121,12 +121,10 @@ type outcomes struct {
 
 const outcomesKept = 4096
 
-// An outcomeKey names the policy too: after a reload another checker may judge.
 type outcomeKey struct {
-	checker *Policy
-	ip      netip.Addr
-	helo    bool
-	domain  string
+	ip     netip.Addr
+	helo   bool // the HELO name, not the reverse-path
+	domain string
 }
 
 type kept struct {

@@ -207,13 +207,12 @@ func TestBlockLists(t *testing.T) {
 			cfg.Policy.AllowLists = []string{"wl.example"}
 		})
 		p := b.openFrom(t, "127.77.0.9")
-		p.say("MAIL FROM:<ann@sender.example>")
-		got := p.reply()
-		if !strings.HasPrefix(got, c.want) {
+		p.envelope("ann@sender.example", "postmaster")
+		p.say("RCPT TO:<jo@alumni.example>")
+		if got := p.reply(); !strings.HasPrefix(got, c.want) {
 			t.Errorf("%s: %s", what, got)
 		}
 		if c.action == receive.Mark {
-			p.do("RCPT TO:<jo@alumni.example>", "250")
 			p.data(hello)
 			if head := b.last(t).header(hello); !strings.Contains(head, "dnsbl=fail dns.zone=bl.example") {
 				t.Errorf("%s: %s", what, head)

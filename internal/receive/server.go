@@ -35,7 +35,6 @@ type Server struct {
 	ids      *ids
 	budget   budget
 	chunks   chunks
-	outcomes outcomes
 	forgeries
 
 	context context.Context // of everything that is asked for a client
@@ -179,7 +178,7 @@ func addressOf(a net.Addr) netip.Addr {
 func (s *Server) admit(raw net.Conn, ip netip.Addr, implicit bool) {
 	e := s.engine.Load()
 	c := s.newConn(raw, ip, e.guard(raw, implicit))
-	if err := s.registry.add(c, e.policy); err != nil {
+	if err := s.registry.add(c, e.limits); err != nil {
 		s.turnAway(raw, ip, err, implicit)
 		return
 	}

@@ -37,6 +37,7 @@ type transaction struct {
 	checks     []spf.Outcome
 	result     spf.Result
 	note       string
+	listed     envelope.Reply     // for everybody but postmaster
 	recipients []envelope.Address // those accepted
 	routes     []envelope.Route
 	targets    map[string]bool // keys of targets, where there are several
@@ -75,10 +76,7 @@ func (s *session) Mail(_ string, o *smtp.MailOptions) error {
 		return toSMTP(replyNoMemory)
 	}
 	tx := transaction{policy: p, from: s.conn.Path(), helo: s.smtp.Hostname(), options: *o}
-	if r := s.checkLists(p); !r.IsZero() {
-		s.refused(&tx, envelope.Address{}, r)
-		return toSMTP(r)
-	}
+	tx.listed = s.checkLists(p)
 	if r := s.checkSender(&tx); !r.IsZero() {
 		s.refused(&tx, envelope.Address{}, r)
 		return toSMTP(r)
@@ -98,6 +96,11 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 	if strings.EqualFold(rcpt.Local(), "postmaster") && strings.EqualFold(rcpt.Domain(), p.Hostname) {
 		// The host's own postmaster is the bare one (RFC 5321, section 4.5.1).
 		rcpt, _ = envelope.NewAddress(rcpt.Local(), "")
+	}
+	// RFC 5321, section 4.5.1: who is listed in error must be able to say so.
+	if !s.tx.listed.IsZero() && !strings.EqualFold(rcpt.Local(), "postmaster") {
+		s.refused(&s.tx, rcpt, s.tx.listed)
+		return toSMTP(s.tx.listed)
 	}
 	d := p.Router.Route(s.server.context, forward.Request{
 		ReversePath: s.tx.from,
