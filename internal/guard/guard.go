@@ -56,6 +56,9 @@ const (
 	bigBuffer   = 32 << 10 // read at once while much comes
 )
 
+// refusedIdle takes the place of Idle in the rest of a message that is refused.
+const refusedIdle = 10 * time.Second
+
 // PostmasterDomain stands in for the domain that "RCPT TO:<postmaster>" does
 // not have, in the string that go-smtp gives to Session.Rcpt. Path returns the
 // bare postmaster.

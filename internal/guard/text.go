@@ -101,9 +101,14 @@ func (c *Conn) nextRun() ([]byte, error) {
 
 // textDeadline is when the next octet must have come: within Idle, and soon
 // enough for MinRate on average, from the first Idle on. A message that is
-// fast enough has no other limit than the session's.
+// fast enough has no other limit than the session's. One that is refused
+// already is not waited for: its client may have ended it in a way that is no
+// end, and waits for us.
 func (c *Conn) textDeadline() time.Time {
 	idle := c.cfg.idle()
+	if !c.text.fault.IsZero() {
+		idle = min(idle, refusedIdle)
+	}
 	need := time.Duration(float64(c.text.n) / float64(c.cfg.minRate()) * float64(time.Second))
 	slow := c.text.start.Add(idle + need)
 	if d := time.Now().Add(idle); d.Before(slow) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -91,6 +92,45 @@ func TestLongestLine(t *testing.T) {
 		t.Errorf("%v, then %q", err, rest)
 	}
 }
+
+// TestDrainEnds shows that a message nobody wants is not read for ever.
+func TestDrainEnds(t *testing.T) {
+	endless := endlessReader(strings.Repeat("x", 98) + "\r\n")
+	client, server := net.Pipe()
+	defer client.Close()
+	defer server.Close()
+	c := New(fakeConn{server, endless}, &Config{})
+	c.phase = phaseText
+	c.drain()
+	if !c.text.cut || c.text.n > maxDrain+bigBuffer {
+		t.Errorf("cut off: %v, after %d octets", c.text.cut, c.text.n)
+	}
+}
+
+type endlessReader string
+
+func (r endlessReader) Read(p []byte) (n int, err error) {
+	for n+len(r) <= len(p) {
+		n += copy(p[n:], r)
+	}
+	return n, nil
+}
+
+func BenchmarkText(b *testing.B) {
+	message := strings.Repeat(strings.Repeat("x", 76)+"\r\n", 100_000) + ".\r\n"
+	b.SetBytes(int64(len(message)))
+	for b.Loop() {
+		c := New(fakeConn{discardConn{}, strings.NewReader(message)}, &Config{})
+		c.phase = phaseText
+		if n, err := io.Copy(io.Discard, c.Data()); err != nil || n != int64(len(message)-3) {
+			b.Fatal(n, err)
+		}
+	}
+}
+
+type discardConn struct{ net.Conn }
+
+func (discardConn) SetReadDeadline(time.Time) error { return nil }
 
 // TestBuffers shows that a connection keeps its large buffer only while much
 // comes.

@@ -77,6 +77,24 @@ func TestTextTimeout(t *testing.T) {
 	})
 }
 
+// TestFalseEnd shows that a client which takes something else for the end of
+// its message learns within seconds that the message is refused.
+func TestFalseEnd(t *testing.T) {
+	bubble(t, &Config{}, func(t *testing.T, b *backend, dial func() *client) {
+		for _, end := range []string{"x\n.\n", "x\r.\r", "x\r\r\n.\r\r\n"} {
+			c := dial().inData()
+			c.send(end)
+			start := time.Now()
+			if got := c.within(time.Hour); !strings.HasPrefix(got, "550 5.6.11") || time.Since(start) > refusedIdle {
+				t.Errorf("%q: %q after %v", end, got, time.Since(start))
+			}
+			if got := c.reply(); got != "" {
+				t.Errorf("%q: then %q", end, got)
+			}
+		}
+	})
+}
+
 // TestRate shows that an honest slow sender passes with the default limits and
 // that a drip does not.
 func TestRate(t *testing.T) {
