@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	badgerdb "github.com/dgraph-io/badger/v4"
 
@@ -159,7 +158,7 @@ func (s *Badger) current(id string) (ds []Delivery) {
 		return nil
 	}
 	for _, it := range m.items {
-		ds = append(ds, Delivery{N: int(it.n), State: stateNames[it.state], Due: time.Unix(0, it.due)})
+		ds = append(ds, Delivery{N: int(it.n), State: stateNames[it.state], Due: fromNano(it.due)})
 	}
 	return ds
 }

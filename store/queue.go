@@ -72,7 +72,7 @@ func (s *Badger) newEntry(e Entry, body envelope.Body) (*newEntry, error) {
 	alive := false
 	for i, d := range e.Deliveries {
 		d.Entry, d.N = e.ID, i
-		h := deliveryHead{domain: d.Domain, due: d.Due.UnixNano()}
+		h := deliveryHead{domain: d.Domain, due: toNano(d.Due)}
 		switch d.State {
 		case Held:
 			h.state = held
@@ -96,7 +96,7 @@ func (s *Badger) newEntry(e Entry, body envelope.Body) (*newEntry, error) {
 	if n.body, err = s.prepare(e.ID, body); err != nil {
 		return nil, err
 	}
-	n.body.received = e.Received.UnixNano()
+	n.body.received = toNano(e.Received)
 	n.record, err = encodeMessage(n.body.messageHead, e.Message)
 	return n, err
 }
@@ -361,7 +361,7 @@ func (e *ending) write(b *batch) error {
 		return errBusy
 	}
 	e.item = it
-	e.head = deliveryHead{state: queued, domain: it.domain.name, due: o.Due.UnixNano()}
+	e.head = deliveryHead{state: queued, domain: it.domain.name, due: toNano(o.Due)}
 	switch {
 	case it.wish == wishDrop:
 		e.gone = true

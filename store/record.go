@@ -39,6 +39,21 @@ func checkID(id string) error {
 	return nil
 }
 
+// Times are stored as Unix nanoseconds, the zero time as 0.
+func toNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func fromNano(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
 func messageKey(id string) []byte { return append([]byte{'m'}, id...) }
 func bodyKey(id string) []byte    { return append([]byte{'b'}, id...) }
 
@@ -190,6 +205,6 @@ func decodeDelivery(id string, n int, b []byte) (Delivery, error) {
 	}
 	return Delivery{
 		Entry: id, N: n, Domain: h.domain, Routes: t.Routes, State: stateNames[h.state],
-		Attempts: t.Attempts, Tries: t.Tries, Due: time.Unix(0, h.due), Delayed: t.Delayed,
+		Attempts: t.Attempts, Tries: t.Tries, Due: fromNano(h.due), Delayed: t.Delayed,
 	}, nil
 }
