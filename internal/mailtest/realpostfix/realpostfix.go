@@ -100,16 +100,16 @@ func (p *Postfix) configure(mainCF, masterCF string, files map[string]string) {
 	must(os.Chown(p.path("mail.log"), uid, -1))
 	must(os.Chown(p.path("mail"), nobody, nobody))
 
-	_, port, err := net.SplitHostPort(p.Addr)
+	host, _, err := net.SplitHostPort(p.Addr)
 	must(err)
-	host, _, _ := net.SplitHostPort(p.Addr)
 	expand := strings.NewReplacer("$dir", p.path("etc")).Replace
 	must(os.WriteFile(p.path("etc/main.cf"), []byte(fmt.Sprintf(`compatibility_level = 3.6
 queue_directory = %[1]s/spool
 data_directory = %[1]s/data
+meta_directory = %[1]s/etc
 maillog_file = %[1]s/mail.log
 maillog_file_prefixes = %[1]s
-inet_interfaces = %[2]s
+inet_interfaces = loopback-only
 inet_protocols = ipv4
 smtp_bind_address = %[2]s
 mydestination =
@@ -131,12 +131,16 @@ queue_run_delay = 1s
 	var master strings.Builder
 	for line := range strings.Lines(string(dist)) {
 		f := strings.Fields(line)
-		if len(f) >= 8 && f[0] == "smtp" && f[1] == "inet" {
-			line = host + ":" + port + " inet n - n - - smtpd\n"
+		if len(f) >= 8 && strings.TrimLeft(line, " \t#") == line {
+			f[4] = "n" // no chroot: there is nothing in it
+			if f[0] == "smtp" && f[1] == "inet" {
+				f[0] = p.Addr
+			}
+			line = strings.Join(f, " ") + "\n"
 		}
 		master.WriteString(line)
 	}
-	master.WriteString("postlog unix-dgram n - n - 1 postlogd\n" + expand(masterCF))
+	master.WriteString(expand(masterCF))
 	must(os.WriteFile(p.path("etc/master.cf"), []byte(master.String()), 0o644))
 	for _, name := range []string{"dynamicmaps.cf", "postfix-files"} {
 		if text, err := os.ReadFile("/etc/postfix/" + name); err == nil {
