@@ -92,8 +92,11 @@ func (p *parser) files(names []string) {
 		}
 		texts[i] = ""
 	}
-	p.t.book.text = p.out.String()
+	p.table()
 }
+
+// table gives what has been read to the table.
+func (p *parser) table() { p.t.book.text = p.out.String() }
 
 // open starts a scanner; nil where the octets of the text cannot be a table.
 func (p *parser) open(name, text string, list bool) *scanner {
@@ -214,7 +217,7 @@ func (p *parser) entry(s *scanner, virtual bool) {
 
 // insert puts the entry's key into the index, if it is the first of its name.
 func (p *parser) insert(at place, start uint32) bool {
-	p.t.book.text = p.out.String()
+	p.table()
 	if old, ok := p.t.book.find(p.key); ok {
 		e := p.t.book.at(old)
 		p.fail(at, "%s has been defined in %s:%d: give all its targets in one place", showKey(e.key), p.name(e.file), e.line)

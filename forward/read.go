@@ -14,7 +14,8 @@ import (
 // to nothing, and a table read at that moment would be empty, and believed.
 const (
 	quiet    = 50 * time.Millisecond
-	maxQuiet = 2 * time.Second
+	patience = time.Second // where the text looks as if something were missing
+	maxQuiet = 3 * time.Second
 )
 
 // errChanging says that a file was written to while it was read.
@@ -37,20 +38,27 @@ func readFile(name string) (string, error) {
 		if !info.Mode().IsRegular() {
 			return "", errors.New("is no regular file")
 		}
-		if age := time.Since(info.ModTime()); age >= 0 && age < quiet {
-			time.Sleep(quiet - age)
-		} else {
+		if !settling(info, quiet) {
 			text, err := readState(name, info)
-			if err != errChanging {
+			complete := strings.HasSuffix(text, "\n")
+			if err != errChanging && (err != nil || complete || !settling(info, patience)) {
 				return text, err
 			}
 		}
+		time.Sleep(quiet / 5)
 		info, err = os.Stat(name)
 	}
 	if err != nil {
 		return "", err
 	}
 	return "", errChanging
+}
+
+// settling says whether a file was written to less than a while ago. A time in
+// the future is another clock's.
+func settling(info fs.FileInfo, while time.Duration) bool {
+	age := time.Since(info.ModTime())
+	return age >= 0 && age < while
 }
 
 // readState reads a file that is as info says before and after.
