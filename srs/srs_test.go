@@ -2,6 +2,7 @@ package srs
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"time"
 )
@@ -45,6 +46,29 @@ func TestThereAndBack(t *testing.T) {
 			}
 		}
 	}
+}
+
+// One Rewriter serves many sessions at once; the race detector watches.
+func TestConcurrentUse(t *testing.T) {
+	r := base(FormatSRSD)
+	r.Accept = []Format{FormatClassic}
+	var group sync.WaitGroup
+	for i := range 4 {
+		group.Go(func() {
+			in := "user" + string(rune('0'+i)) + "@example.com"
+			for range 200 {
+				out, err := r.Forward(in)
+				if err != nil {
+					t.Error(err)
+				}
+				if back, err := r.Reverse(out); back != in || err != nil {
+					t.Errorf("Reverse(%s) = %s, %v", out, back, err)
+				}
+				r.Reverse("SRS0=AAAA=G3=example.com=alice@fwd.example")
+			}
+		})
+	}
+	group.Wait()
 }
 
 func TestAllocations(t *testing.T) {

@@ -63,7 +63,7 @@ func (v vector) rewriter() *Rewriter {
 	return r
 }
 
-func vectors(t *testing.T) (vs []vector) {
+func vectors(t testing.TB) (vs []vector) {
 	f, err := os.Open("testdata/classic.jsonl")
 	if err != nil {
 		t.Fatal(err)
