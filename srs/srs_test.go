@@ -72,6 +72,9 @@ func TestConcurrentUse(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector empties pools")
+	}
 	for _, f := range []Format{FormatSRSD, FormatClassic} {
 		r := base(f)
 		for _, in := range []string{"alice@example.com", "SRS0=HHHH=G3=orig.example=alice@hop1.example"} {

@@ -1,0 +1,5 @@
+//go:build !race
+
+package srs
+
+const raceDetector = false

@@ -1,0 +1,6 @@
+//go:build race
+
+package srs
+
+// raceDetector says that sync.Pool throws things away at random.
+const raceDetector = true
