@@ -22,7 +22,8 @@ type listing struct {
 }
 
 // checkLists looks the client up, once a session and before its first message:
-// its name, where Received is to have it, and the lists.
+// its name, where Received is to have it, and the lists. The reply is for its
+// recipients; the zero reply lets them pass.
 func (s *session) checkLists(p *Policy) envelope.Reply {
 	r := s.server.resolver
 	if r == nil {

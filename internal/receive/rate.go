@@ -6,29 +6,55 @@ import (
 	"time"
 )
 
-// A forgeries counts the forged SRS addresses of each network, so that whoever
+// A forgeries counts the forged SRS addresses of each client, so that whoever
 // guesses hashes gains nothing by many sessions. It is bounded: when it is full
 // it begins anew, which a guesser can bring about only from thousands of
-// networks.
+// addresses.
 type forgeries struct {
 	mu    sync.Mutex
-	count map[netip.Prefix]int
+	count map[netip.Addr]int
 	since time.Time
 }
 
 const (
-	forgeriesWindow   = 10 * time.Minute
-	forgeriesAllowed  = 200 // of one network in the window
-	forgeriesNetworks = 10_000
+	forgeriesWindow  = 10 * time.Minute
+	forgeriesAllowed = 200 // of one client in the window
+	forgeriesClients = 10_000
 )
 
-// add counts one and says whether the network has had too many.
-func (f *forgeries) add(network netip.Prefix, now time.Time) bool {
+// add counts one and says whether the client has had too many. An IPv6 client
+// has a whole network of addresses, and counts as one.
+func (f *forgeries) add(ip netip.Addr, now time.Time) bool {
+	if ip.Is6() {
+		ip = networkOf(ip).Addr()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.count == nil || now.Sub(f.since) > forgeriesWindow || len(f.count) >= forgeriesNetworks {
-		f.count, f.since = map[netip.Prefix]int{}, now
+	if f.count == nil || now.Sub(f.since) > forgeriesWindow || len(f.count) >= forgeriesClients {
+		f.count, f.since = map[netip.Addr]int{}, now
 	}
-	f.count[network]++
-	return f.count[network] > forgeriesAllowed
+	f.count[ip]++
+	return f.count[ip] > forgeriesAllowed
+}
+
+// A digest lets a log have one line a second about what may happen thousands of
+// times.
+type digest struct {
+	mu   sync.Mutex
+	n    int
+	last time.Time
+}
+
+// add counts one; it returns how many there were since the last line, 0 where
+// it is too early for another.
+func (d *digest) add(now time.Time) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.n++
+	if now.Sub(d.last) < time.Second {
+		return 0
+	}
+	n := d.n
+	d.n, d.last = 0, now
+	return n
 }

@@ -2,9 +2,6 @@ package receive
 
 import (
 	"errors"
-	"io"
-	"net"
-	"os"
 	"strings"
 
 	"github.com/emersion/go-smtp"
@@ -42,7 +39,6 @@ func reply(code, class, subject, detail int, text string) envelope.Reply {
 // table from errors to replies.
 func replyFor(err error) envelope.Reply {
 	var own envelope.Reply
-	var timeout net.Error
 	switch {
 	case errors.As(err, &own):
 		return own
@@ -54,10 +50,8 @@ func replyFor(err error) envelope.Reply {
 		return replyNoMemory
 	case errors.Is(err, errTempFile):
 		return replyNoSpace
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout):
-		return replyInterrupted
 	default:
-		return replyTrouble
+		return replyInterrupted
 	}
 }
 

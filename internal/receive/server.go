@@ -35,7 +35,10 @@ type Server struct {
 	ids      *ids
 	budget   budget
 	chunks   chunks
-	forgeries
+
+	forgeries  forgeries
+	turnedAway digest
+	starved    digest
 
 	context context.Context // of everything that is asked for a client
 	cancel  context.CancelFunc
@@ -99,17 +102,18 @@ func (s *Server) serve(l net.Listener, implicit bool) error {
 	}
 	s.listeners[l] = true
 	s.mu.Unlock()
-	var wait backoff
+	var delay time.Duration
 	for {
 		c, err := l.Accept()
 		switch {
 		case err == nil:
-			wait = backoff{}
+			delay = 0
 			s.accept(c, implicit)
 		case s.isClosed():
 			return ErrClosed
 		case isTemporary(err):
-			s.outOfPlaces(&wait, err)
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+			s.wait(delay, err)
 		default:
 			return err
 		}
@@ -132,22 +136,15 @@ func isTemporary(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// A backoff is how long an accept loop has waited, and when it last said so.
-type backoff struct {
-	delay  time.Duration
-	logged time.Time
-}
-
-// outOfPlaces waits a little, and frees descriptors that idle clients hold.
-func (s *Server) outOfPlaces(b *backoff, err error) {
-	b.delay = min(max(2*b.delay, 5*time.Millisecond), time.Second)
-	if now := time.Now(); now.Sub(b.logged) >= time.Second {
-		b.logged = now
-		s.log.Warn("cannot accept", "error", err, "delay", b.delay)
+// wait waits until there may be places again, and frees descriptors that idle
+// clients hold.
+func (s *Server) wait(delay time.Duration, err error) {
+	if n := s.starved.add(time.Now()); n > 0 {
+		s.log.Warn("cannot accept", "error", err, "times", n, "delay", delay)
 	}
 	s.registry.shedIdle(4)
 	select {
-	case <-time.After(b.delay):
+	case <-time.After(delay):
 	case <-s.context.Done():
 	}
 }
@@ -203,7 +200,9 @@ func (s *Server) turnAway(c net.Conn, ip netip.Addr, err error, implicit bool) {
 		io.WriteString(c, lineOf(r, s.policy.Load().Hostname))
 	}
 	c.Close()
-	s.log.Debug("turned away", "client", ip, "error", err)
+	if n := s.turnedAway.add(time.Now()); n > 0 {
+		s.log.Info("turned away", "client", ip, "error", err, "times", n)
+	}
 }
 
 func lineOf(r envelope.Reply, hostname string) string {
@@ -230,6 +229,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		s.cancel()
 		s.registry.closeAll()
+		// What is being delivered hears of it too, and ends before we do.
+		select {
+		case <-gone:
+		case <-time.After(time.Second):
+		}
 		return ctx.Err()
 	}
 }

@@ -111,7 +111,7 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 	})
 	if d.Forged {
 		s.forged++
-		if s.server.forgeries.add(s.conn.network, s.server.now()) || s.forged >= p.MaxFailedSRS {
+		if s.server.forgeries.add(s.conn.ip, s.server.now()) || s.forged >= p.MaxFailedSRS {
 			s.refused(&s.tx, rcpt, replyGuessing)
 			return toSMTP(replyGuessing)
 		}
