@@ -43,7 +43,7 @@ func (c *Conn) next() []byte {
 	}
 	for c.err == nil && !c.closed() {
 		if r := c.endReply(); !r.IsZero() {
-			c.hangUp(r, false)
+			c.hangUp(r, r == replyTooMany)
 			break
 		}
 		line, err := c.readLine()
@@ -206,20 +206,26 @@ func (c *Conn) makeRoom() {
 	c.r, c.w = 0, len(left)
 }
 
-// hangUp says the last words of a session. linger waits a moment for a client
-// that is still talking: a connection closed over unread octets is reset, and
-// the words would be lost.
+// hangUp says the last words of a session; linger, to a client that may still
+// be talking.
 func (c *Conn) hangUp(r envelope.Reply, linger bool) {
 	c.log("session ended by the guard", r)
 	c.say(r)
-	conn := c.conn
-	half, ok := conn.(interface{ CloseWrite() error })
-	if c.stop() != nil || !linger || !ok {
+	if c.stop() == nil && linger {
+		c.linger()
+	}
+}
+
+// linger lets the last words arrive: a connection closed over unread octets is
+// reset, and they would be lost. It takes a moment at most.
+func (c *Conn) linger() {
+	half, ok := c.conn.(interface{ CloseWrite() error })
+	if !ok {
 		return
 	}
 	half.CloseWrite()
-	conn.SetReadDeadline(time.Now().Add(250 * time.Millisecond))
-	io.Copy(io.Discard, io.LimitReader(conn, maxJunk))
+	c.conn.SetReadDeadline(time.Now().Add(time.Second / 4))
+	io.Copy(io.Discard, io.LimitReader(c.conn, maxJunk))
 }
 
 // stop sends what was said and makes sure that nothing more is said or read.

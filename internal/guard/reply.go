@@ -39,6 +39,7 @@ var (
 
 	replyBareInText = reply(550, 5, 6, 11, "The message has a bare CR or LF; its lines must end in CRLF")
 	replyNULInText  = reply(550, 5, 6, 0, "The message has a NUL octet")
+	replyEndless    = reply(552, 5, 3, 4, "The message does not end")
 	replyLongText   = reply(550, 5, 6, 0, "The message has a line of more than 1048576 octets")
 )
 
@@ -141,7 +142,9 @@ func (c *Conn) answered(code int) {
 		}
 		if c.text.cut {
 			c.log("message cut off", c.text.fault)
-			c.stop()
+			if c.stop() == nil {
+				c.linger()
+			}
 		}
 		c.text = text{}
 	case cmd == verbData && code == 354:

@@ -139,6 +139,7 @@ func (c *Conn) drain() {
 		if n += len(run); n > maxDrain {
 			c.phase = phaseAnswer
 			c.text.cut = true
+			c.refuseText(replyEndless)
 		}
 	}
 }
