@@ -71,8 +71,8 @@ const memTableSize = 16 << 20
 // Open opens the store in dir, which it creates where it does not exist. The
 // error wraps ErrInUse where another process has it open, ErrFull where there
 // is too little space to run at all.
-func Open(dir string, o Options) (s *Badger, err error) {
-	s = &Badger{
+func Open(dir string, o Options) (_ *Badger, err error) {
+	s := &Badger{
 		dir: dir, reserve: o.Reserve, keep: o.KeepFailed, log: o.Logger, now: o.Now,
 		requests: make(chan *request, 1024), stop: make(chan struct{}), ended: make(chan struct{}),
 		plan: newPlan(), counters: newCounters(),
@@ -101,6 +101,7 @@ func Open(dir string, o Options) (s *Badger, err error) {
 	}
 	s.running.Go(s.commitAll)
 	s.running.Go(s.tend)
+	s.running.Go(s.checkFiles)
 	return s, nil
 }
 

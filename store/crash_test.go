@@ -128,7 +128,7 @@ func checkLedger(t *testing.T, dir string, said ledger) {
 	t.Helper()
 	s := openWith(t, dir, store.Options{})
 	defer s.Close()
-	if d := s.Damage(); d != (store.Damage{}) {
+	if d := checked(t, s); d != (store.Damage{Checked: true}) {
 		t.Errorf("damage after a mere kill: %+v", d)
 	}
 	there := listed(t, s)
@@ -151,6 +151,18 @@ func checkLedger(t *testing.T, dir string, said ledger) {
 	if len(there) > 0 {
 		t.Errorf("never enqueued: %v", slices.Collect(maps.Keys(there)))
 	}
+}
+
+// checked waits until all bodies have been verified.
+func checked(t testing.TB, s *store.Badger) store.Damage {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if d := s.Damage(); d.Checked {
+			return d
+		}
+	}
+	t.Fatal("bodies are not verified")
+	return store.Damage{}
 }
 
 func listed(t testing.TB, s *store.Badger) map[string]store.Entry {

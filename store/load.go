@@ -2,10 +2,10 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 
 	badgerdb "github.com/dgraph-io/badger/v4"
@@ -14,9 +14,10 @@ import (
 // Damage counts what Open found missing, and what has been found unreadable
 // since.
 type Damage struct {
-	Missing    int // messages that were acknowledged and are not there
-	Deliveries int // deliveries missing from messages that are there
-	Damaged    int // messages whose record or body is damaged
+	Missing    int  // messages that were acknowledged and are not there
+	Deliveries int  // deliveries missing from messages that are there
+	Damaged    int  // messages whose record or body is damaged
+	Checked    bool // all large bodies have been read since Open
 }
 
 // Damage returns what has been lost: all zero where nothing has.
@@ -61,9 +62,6 @@ func (s *Badger) load() error {
 		return err
 	}
 	s.ledger = l
-	if err := s.checkFiles(); err != nil {
-		return err
-	}
 	if err := s.sweepSpool(); err != nil {
 		return err
 	}
@@ -219,21 +217,37 @@ func (s *Badger) forgetItem(batch *badgerdb.WriteBatch, it *item) error {
 	return err
 }
 
-// checkFiles counts the large bodies that are missing or short.
-func (s *Badger) checkFiles() error {
+// checkFiles reads the large bodies, which nothing else verifies before they
+// are needed, and counts those that are missing or changed.
+func (s *Badger) checkFiles() {
+	s.mu.Lock()
+	var ids []string
 	for id, m := range s.plan.messages {
-		if m.place != inFile {
-			continue
+		if m.place == inFile {
+			ids = append(ids, id)
 		}
-		fi, err := os.Stat(spoolPath(s.dir, id))
-		if err == nil && fi.Size() == m.size {
-			continue
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("store: %w", err)
-		}
-		s.damage.Damaged++
-		s.log.Error("queue entry is damaged", "id", id, "error", "its file is missing or has another length")
 	}
-	return nil
+	s.mu.Unlock()
+	for _, id := range ids {
+		select {
+		case <-s.stop:
+			return
+		default:
+		}
+		body, err := s.OpenBody(context.Background(), id)
+		switch {
+		case err == nil:
+			body.Close()
+		case errors.Is(err, ErrCorrupt):
+			s.mu.Lock()
+			if m := s.plan.messages[id]; m != nil && m.place == inFile { // not gone meanwhile
+				s.damage.Damaged++
+				s.log.Error("queue entry is damaged", "id", id, "error", err)
+			}
+			s.mu.Unlock()
+		}
+	}
+	s.mu.Lock()
+	s.damage.Checked = true
+	s.mu.Unlock()
 }
