@@ -33,8 +33,8 @@ type Target struct {
 // The error is ErrUnknown where there is no alias for rcpt, else one that
 // wraps ErrLimit or ErrFile.
 func (t *Table) Expand(rcpt envelope.Address) (Expansion, error) {
-	e := expander{t: t}
-	e.path = e.short[:0]
+	var short [2]envelope.Address // where most paths have room
+	e := expander{t: t, path: short[:0]}
 	if err := e.alias(rcpt, envelope.Address{}, false); err != nil {
 		return Expansion{}, err
 	}
@@ -54,9 +54,8 @@ func (t *Table) Expand(rcpt envelope.Address) (Expansion, error) {
 // An expander is one expansion under way.
 type expander struct {
 	t       *Table
-	path    []envelope.Address  // the aliases from the recipient to here
-	short   [2]envelope.Address // where most paths have room
-	done    map[string]bool     // aliases inside the table: false while they are on the path
+	path    []envelope.Address // the aliases from the recipient to here
+	done    map[string]bool    // aliases inside the table: false while they are on the path
 	targets []Target
 	keys    map[string]bool // of targets, once they are many
 	steps   int

@@ -113,7 +113,7 @@ func (b *book) keyAt(place uint32) string {
 // add puts a key that is not there yet into the index.
 func (b *book) add(key []byte, place uint32) {
 	if b.used*2 >= len(b.slots) {
-		b.grow()
+		b.reserve(2 * b.used)
 	}
 	b.put(slot{uint32(maphash.Bytes(b.seed, key)), place + 1})
 	b.used++
@@ -128,9 +128,14 @@ func (b *book) put(s slot) {
 	b.slots[i] = s
 }
 
-func (b *book) grow() {
+// reserve makes room for n keys, so that the index is made once.
+func (b *book) reserve(n int) {
+	size := 64
+	for size <= 2*n {
+		size *= 2
+	}
 	old := b.slots
-	b.slots = make([]slot, max(64, 2*len(old)))
+	b.slots = make([]slot, size)
 	for _, s := range old {
 		if s.place != 0 {
 			b.put(s)

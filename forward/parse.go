@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"regexp"
@@ -70,7 +71,7 @@ func (p *parser) name(file int) string { return p.t.files[file-1] }
 // files reads the alias files.
 func (p *parser) files(names []string) {
 	texts := make([]string, len(names))
-	total := 0
+	total, lines := 0, 0
 	for i, name := range names {
 		text, err := readFile(name)
 		if err != nil {
@@ -79,13 +80,16 @@ func (p *parser) files(names []string) {
 		}
 		texts[i] = text
 		total += len(text)
+		lines += strings.Count(text, "\n")
 	}
 	if total > math.MaxUint32/2 {
 		p.errs = append(p.errs, Error{File: names[0], Text: "the files have more than 2 GiB"})
 		return
 	}
-	// An entry is hardly longer in the book than in its file.
-	p.out.Grow(total + total/16)
+	// What an entry loses on its way from the file to the book, it gains in
+	// numbers, and a few octets more.
+	p.out.Grow(total + 6*lines)
+	p.t.book.reserve(lines)
 	for i, text := range texts {
 		if s := p.open(names[i], text, false); s != nil {
 			p.file(s)
@@ -224,9 +228,8 @@ func (p *parser) insert(at place, start uint32) bool {
 		return false
 	}
 	p.t.book.add(p.key, start)
-	local, domain := cutKey(string(p.key))
-	p.t.bare = p.t.bare || domain == ""
-	p.t.owners = p.t.owners || strings.HasPrefix(local, "owner-")
+	p.t.bare = p.t.bare || bytes.IndexByte(p.key, 0) < 0
+	p.t.owners = p.t.owners || bytes.HasPrefix(p.key, []byte("owner-"))
 	return true
 }
 
