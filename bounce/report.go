@@ -113,12 +113,16 @@ func (r Report) writeText(b *bytes.Buffer, boundary string) {
 	}
 	for _, rcpt := range r.Recipients {
 		fmt.Fprintf(&text, "\r\n  %s\r\n", rcpt.Alias)
-		if !rcpt.Reply.IsZero() && r.Action != Relayed && r.Action != Expanded {
-			fmt.Fprintf(&text, "    %s\r\n", rcpt.Reply)
+		if rcpt.Reply.IsZero() || r.Action == Relayed || r.Action == Expanded {
+			continue
 		}
+		if r.Action == Failed && rcpt.Reply.Temporary() {
+			fmt.Fprintf(&text, "    was tried from %s\r\n    to %s; the last answer:\r\n", r.Received.Format(time.RFC1123Z), rcpt.At.Format(time.RFC1123Z))
+		}
+		fmt.Fprintf(&text, "    %s\r\n", rcpt.Reply)
 	}
 	if r.Action == Failed {
-		text.WriteString("\r\nThe line below each address is the answer of the system that refused it.\r\n")
+		text.WriteString("\r\nBelow each address stands the answer of the system that refused it.\r\n")
 	}
 	fmt.Fprintf(&text, "\r\nThis report was written by %s.\r\n", r.Hostname)
 	q := quotedprintable.NewWriter(b)

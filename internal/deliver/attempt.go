@@ -76,10 +76,11 @@ func newGroup(hop string, r envelope.Route) *group {
 }
 
 // head is what goes in front of the body: Delivered-To names the alias where
-// there is just one, so that a loop is found at its second pass (RFC 9228).
+// there is just one, so that a loop is found at its second pass (RFC 9228). A
+// report of ours goes to its addressee itself, behind no alias.
 func (g *group) head() string {
 	alias := g.rcpts[0].route.Alias
-	if g.home || alias.IsNull() {
+	if g.home || alias.IsNull() || alias == g.rcpts[0].route.Target {
 		return ""
 	}
 	for _, r := range g.rcpts {
