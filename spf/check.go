@@ -57,7 +57,7 @@ func (c *Checker) Check(ctx context.Context, ip netip.Addr, helo, from string) O
 	case ip.IsValid():
 		v = e.checkHost(e.sender)
 	}
-	o.Result, o.Mechanism, o.Reason = v.result, v.mechanism, v.words()
+	o.Result, o.Mechanism, o.Reason = v.result, shown(v.mechanism), v.words()
 	o.Explanation = e.explanation(v)
 	o.Lookups, o.VoidLookups, o.Personal = e.lookups, e.voids+len(e.doubtful), e.personal
 	if o.Result != TempError {

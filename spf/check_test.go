@@ -221,3 +221,14 @@ func TestParseFindsAllErrors(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// However long a record, what is said about it is short.
+func TestWordsAreShort(t *testing.T) {
+	long := strings.Repeat("x", 5000)
+	for _, term := range []string{"a:" + long + ".example", "ip4:" + long, long, "a:" + long + "é.example", long + "=%"} {
+		c := spf.Checker{Resolver: newFake("d.example TXT v=spf1 " + term + " " + term + " " + term + " exists:e.example -all\ne.example SERVFAIL")}
+		if o := c.Check(t.Context(), client, "", "u@d.example"); len(o.Reason) > 2000 || len(o.Mechanism) > 1000 {
+			t.Errorf("%d octets of reason, %d of mechanism for %.20s", len(o.Reason), len(o.Mechanism), term)
+		}
+	}
+}

@@ -49,13 +49,13 @@ func (v verdict) words() string {
 	of := present(v.of)
 	switch {
 	case v.reason != "" && v.term != "":
-		return v.reason + ", at " + printable(v.term) + " of " + of
+		return v.reason + ", at " + shown(v.term) + " of " + of
 	case v.reason != "":
 		return v.reason
 	case v.term == "":
 		return "no mechanism of " + of + " matches"
 	}
-	return printable(v.term) + " of " + of + " matches"
+	return shown(v.term) + " of " + of + " matches"
 }
 
 // checkHost is check_host() of RFC 7208, section 4, for one domain.

@@ -30,7 +30,7 @@ func Parse(text string) (Record, error) {
 			cause = r.add(t)
 		}
 		if cause != "" {
-			errs = append(errs, &SyntaxError{Term: printable(word), Cause: cause})
+			errs = append(errs, &SyntaxError{Term: shown(word), Cause: cause})
 		}
 	}
 	return r, errors.Join(errs...)
@@ -135,7 +135,7 @@ func parseArgument(t *Term, arg string) (cause string) {
 	case "ip4", "ip6": // section 5.6
 		return parseNetwork(t, arg)
 	}
-	return fmt.Sprintf("there is no mechanism %q", t.Name)
+	return fmt.Sprintf("there is no mechanism %q", shown(t.Name))
 }
 
 func optionalDomain(t *Term, arg string) (cause string) {
@@ -200,7 +200,7 @@ func parseNetwork(t *Term, arg string) (cause string) {
 	text, length, sliced := strings.Cut(t.Domain, "/")
 	ip, err := netip.ParseAddr(text)
 	if err != nil || ip.Zone() != "" || ip.Is4() != (t.Name == "ip4") {
-		return fmt.Sprintf("%s is no IPv%c address", text, t.Name[2])
+		return fmt.Sprintf("%s is no IPv%c address", shown(text), t.Name[2])
 	}
 	bits := ip.BitLen()
 	if sliced {
@@ -211,6 +211,17 @@ func parseNetwork(t *Term, arg string) (cause string) {
 	}
 	t.Prefix = netip.PrefixFrom(ip, bits)
 	return ""
+}
+
+// maxShown is how much of a stranger's text is shown to people, in octets.
+const maxShown = 150
+
+// shown is a piece of a record as people see it: printable, and not endless.
+func shown(s string) string {
+	if len(s) > maxShown {
+		s = s[:maxShown] + "..."
+	}
+	return printable(s)
 }
 
 // printable is s with every octet that is not printable ASCII as \DDD.

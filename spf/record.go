@@ -62,8 +62,8 @@ func (t Term) result() Result {
 
 // A SyntaxError is what is wrong with one term of a record. It makes a permerror.
 type SyntaxError struct {
-	Term  string // as published
-	Cause string
+	Term  string // as published, but printable and cut where it is very long
+	Cause string // in words
 }
 
 func (e *SyntaxError) Error() string { return fmt.Sprintf("spf: %q: %s", e.Term, e.Cause) }

@@ -71,6 +71,7 @@ func (r Report) Errors() int {
 // and everything that it leads to, whoever the client may be. It follows at most
 // a hundred records.
 func Inspect(ctx context.Context, r spf.Resolver, domain, draft string) Report {
+	domain = fold(domain)
 	if draft != "" {
 		r = WithRecord(r, domain, draft)
 	}

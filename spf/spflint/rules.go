@@ -65,6 +65,9 @@ func (w *walker) checkTerm(t spf.Term, domain string, earlier []spf.Term) {
 
 func (w *walker) checkNetwork(t spf.Term, domain string) {
 	p, ip := t.Prefix, t.Prefix.Addr()
+	if _, again := w.seen[p.Masked()]; again {
+		return
+	}
 	if p.Masked().Addr() != ip {
 		w.find(Warning, domain, t.Text, "5.6", "the address lies inside the network, which is %s", p.Masked())
 	}

@@ -1,6 +1,7 @@
 package spflint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,10 +9,16 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/net/idna"
+
 	"srsd/spf"
 )
 
-const maxRecords = 100
+// What is read at most: the records, and the terms that name hosts.
+const (
+	maxRecords = 100
+	maxTerms   = 200
+)
 
 // A walker goes through a tree of records and remembers what it meets.
 type walker struct {
@@ -25,6 +32,7 @@ type walker struct {
 	path       []string                // the records above, folded
 	done       map[string]*Node        // the records read, by folded domain
 	records    int
+	asked      int // terms that name hosts
 	voids      int
 	only4      int // terms whose hosts have IPv4 addresses only
 	everybody  bool
@@ -164,28 +172,34 @@ func (w *walker) term(t spf.Term, domain string, parent *Node, allowed bool) {
 	}
 	n := &Node{Term: t.Text, Lookups: 1}
 	parent.Children = append(parent.Children, n)
-	if target := cmpDomain(t.Domain, domain); !t.HasMacro() {
-		n.Domain = strings.TrimSuffix(target, ".")
+	if !t.HasMacro() {
+		n.Domain = strings.TrimSuffix(cmp.Or(t.Domain, domain), ".")
 		switch t.Name {
 		case "include", "redirect":
 			w.record(n.Domain, n, allowed)
-		case "a":
-			w.hosts(t, n, domain, []string{n.Domain}, allowed)
-		case "mx":
-			w.mx(t, n, domain, allowed)
-		case "exists":
-			ips, _, err := w.r.Addr(w.ctx, n.Domain, false)
-			w.found(t, n, domain, len(ips), err)
+		case "ptr": // depends on the client
+		default:
+			w.hostTerm(t, n, domain, allowed)
 		}
 	}
 	parent.Lookups += n.Lookups
 }
 
-func cmpDomain(spec, domain string) string {
-	if spec == "" {
-		return domain
+// hostTerm walks a, mx or exists.
+func (w *walker) hostTerm(t spf.Term, n *Node, domain string, allowed bool) {
+	if w.asked++; w.asked > maxTerms {
+		n.Problem = "not asked for: too many terms"
+		return
 	}
-	return spec
+	switch t.Name {
+	case "a":
+		w.hosts(t, n, domain, []string{n.Domain}, allowed)
+	case "mx":
+		w.mx(t, n, domain, allowed)
+	case "exists":
+		ips, _, err := w.r.Addr(w.ctx, n.Domain, false)
+		w.found(t, n, domain, len(ips), err)
+	}
 }
 
 // network takes note of ip4 and ip6.
@@ -273,4 +287,10 @@ func hasAll(r spf.Record) bool {
 	return slices.ContainsFunc(r.Terms, func(t spf.Term) bool { return t.Name == "all" })
 }
 
-func fold(domain string) string { return strings.ToLower(strings.TrimSuffix(domain, ".")) }
+// fold is the one spelling of a domain: A-labels in lower case.
+func fold(domain string) string {
+	if a, err := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false)).ToASCII(domain); err == nil {
+		domain = a
+	}
+	return strings.ToLower(strings.TrimSuffix(domain, "."))
+}
