@@ -192,13 +192,14 @@ func (d *Deliverer) answer(p *Policy, m envelope.Message, runs []*run, body enve
 // and a line for each alias. Codes that say something about the session between
 // us and the target become 554.
 func refusalOf(refused []result) envelope.Reply {
-	out := scrub(refused[0].reply, refused[0].route)
+	routes := routesOf(refused)
+	out := scrub(refused[0].reply, refused[0].route, routes...)
 	if len(refused) > 1 {
 		out.Text = refused[0].route.Alias.String() + ": " + out.Text
 	}
 	lines := []string{out.Text}
 	for _, x := range refused[1:] {
-		reply := scrub(x.reply, x.route)
+		reply := scrub(x.reply, x.route, routes...)
 		if reply.Code != out.Code {
 			out.Code = 554
 		}

@@ -39,9 +39,9 @@ type Failure struct {
 
 // failures makes failures of results.
 func failures(results []result, at, until time.Time) []Failure {
-	all := make([]Failure, len(results))
+	all, routes := make([]Failure, len(results)), routesOf(results)
 	for i, r := range results {
-		all[i] = Failure{Route: r.route, Reply: scrub(r.reply, r.route), At: at, Until: until}
+		all[i] = Failure{Route: r.route, Reply: scrub(r.reply, r.route, routes...), At: at, Until: until}
 	}
 	return all
 }

@@ -14,65 +14,92 @@ const maxText = 400
 
 // scrub makes of a target's reply one that outsiders may see: class and
 // enhanced code stay, the text is one line of printable ASCII, and every form of
-// the target's address in it becomes the alias. Where a text still hints at the
-// target, or cannot be read with certainty, only the code is left of it.
-func scrub(reply envelope.Reply, r envelope.Route) envelope.Reply {
-	if r.Target == r.Alias {
-		reply.Text = visible(reply.Text, maxText)
-		return reply
-	}
+// the target's address in it becomes the alias. A reply to several recipients
+// may name the others too. Where a text still hints at a target, only the code
+// is left of it.
+func scrub(reply envelope.Reply, r envelope.Route, others ...envelope.Route) envelope.Reply {
 	text := visible(reply.Text, 4*maxText)
-	alias := visible(r.Alias.String(), maxText)
-	// First to a mark that no visible text holds, then to the alias: it may be
-	// like the target.
-	for _, a := range append([]envelope.Address{r.Target}, r.Via...) {
-		for _, form := range forms(a) {
-			text = replaceFold(text, form, mark, false)
-		}
-		if len(a.Local()) >= 3 {
-			text = replaceFold(text, visible(a.Local(), maxText), mark, true)
+	for _, hide := range []func(string, envelope.Route, string) string{hideAddresses, hideParts} {
+		text = hide(text, r, mark)
+		for _, o := range others {
+			if o.Target != r.Target {
+				text = hide(text, o, otherMark)
+			}
 		}
 	}
 	text = dropLinks(text)
-	for _, secret := range secrets(r) {
-		if strings.Contains(squeeze(text), squeeze(secret)) {
+	for _, o := range append([]envelope.Route{r}, others...) {
+		if hints(text, o) {
 			text = ""
 		}
 	}
-	text = strings.TrimSpace(strings.ReplaceAll(text, mark, alias))
+	text = strings.ReplaceAll(text, mark, visible(r.Alias.String(), maxText))
+	text = strings.TrimSpace(strings.ReplaceAll(text, otherMark, "another address"))
 	if text == "" {
 		text = "refused by the destination"
+		if reply.Temporary() {
+			text = "deferred by the destination"
+		}
 	}
 	reply.Text = bound(text, maxText)
 	return reply
 }
 
-const mark = "\x00"
+// Marks stand for what is hidden: no visible text holds them, so that what is
+// put in their place later is not taken for a target.
+const mark, otherMark = "\x00", "\x01"
 
-// forms are the ways in which a reply may write an address, the longest first.
-func forms(a envelope.Address) []string {
-	if a.IsNull() {
-		return nil
+// hideAddresses replaces the targets of a route.
+func hideAddresses(text string, r envelope.Route, by string) string {
+	for _, a := range hidden(r) {
+		for _, form := range forms(a) {
+			text = replaceFold(text, form, by, false)
+		}
 	}
-	all := []string{visible(a.String(), 2*maxText), visible(a.Local()+"@"+a.Domain(), 2*maxText)}
-	for _, at := range []string{"=40", "+40", "%40", "&#64;", " at ", "_at_", "(at)", "[at]", "="} {
-		all = append(all, visible(a.Local(), maxText)+at+a.Domain())
+	return text
+}
+
+// hideParts replaces what stands alone of them: the domain, and the local part
+// where it is a word of its own.
+func hideParts(text string, r envelope.Route, by string) string {
+	for _, a := range hidden(r) {
+		text = replaceFold(text, visible(a.Domain(), maxText), by, false)
+		text = replaceFold(text, queueDomain(a), by, false)
+		if len(a.Local()) >= 3 {
+			text = replaceFold(text, visible(a.Local(), maxText), by, true)
+		}
 	}
-	if a.Domain() != "" {
-		all = append(all, visible(a.Domain(), maxText), queueDomain(a))
+	return text
+}
+
+// hidden are the addresses that nobody outside is to see.
+func hidden(r envelope.Route) (all []envelope.Address) {
+	for _, a := range append([]envelope.Address{r.Target}, r.Via...) {
+		if !a.IsNull() && a != r.Alias {
+			all = append(all, a)
+		}
 	}
 	return all
 }
 
-// secrets are what must not be left, however it is spaced or broken.
-func secrets(r envelope.Route) (all []string) {
-	for _, a := range append([]envelope.Address{r.Target}, r.Via...) {
-		if len(squeeze(a.Local())) >= 5 {
-			all = append(all, a.Local())
+// hints says whether a text still has what must be hidden, however it is spaced
+// or broken.
+func hints(text string, r envelope.Route) bool {
+	text = squeeze(text)
+	has := func(s string) bool { s = squeeze(s); return s != "" && strings.Contains(text, s) }
+	for _, a := range hidden(r) {
+		if len(squeeze(a.Local())) >= 5 && has(a.Local()) || has(a.Domain()) || has(queueDomain(a)) {
+			return true
 		}
-		if a.Domain() != "" {
-			all = append(all, a.Domain(), queueDomain(a))
-		}
+	}
+	return false
+}
+
+// forms are the ways in which a reply may write an address, the longest first.
+func forms(a envelope.Address) []string {
+	all := []string{visible(a.String(), 2*maxText), visible(a.Local()+"@"+a.Domain(), 2*maxText)}
+	for _, at := range []string{"=40", "+40", "%40", "&#64;", " at ", "_at_", "(at)", "[at]", "="} {
+		all = append(all, visible(a.Local(), maxText)+at+a.Domain())
 	}
 	return all
 }

@@ -121,7 +121,7 @@ func (d *Deliverer) warn(p *Policy, o *store.Outcome, lease store.Lease, left []
 	var about []Failure
 	for _, r := range left {
 		a := lastReply(x, r)
-		about = append(about, Failure{Route: r, Reply: scrub(a.Reply, r), At: a.At, Until: lease.Message.Received.Add(p.Lifetime)})
+		about = append(about, Failure{Route: r, Reply: scrub(a.Reply, r, x.Routes...), At: a.At, Until: lease.Message.Received.Add(p.Lifetime)})
 	}
 	d.withBody(lease, func(b envelope.Body) { o.Spawn = d.report(lease.Message, KindDelayed, about, b) })
 }
@@ -192,7 +192,7 @@ func failuresOf(x store.Delivery) (all []Failure) {
 		if !ok {
 			a = lastReply(x, r)
 		}
-		all = append(all, Failure{Route: r, Reply: scrub(a.Reply, r), At: a.At})
+		all = append(all, Failure{Route: r, Reply: scrub(a.Reply, r, x.Routes...), At: a.At})
 	}
 	return all
 }
