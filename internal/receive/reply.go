@@ -59,7 +59,14 @@ func replyFor(err error) envelope.Reply {
 // as errors from Data. What stands in it is made printable: a target's words
 // may be among them.
 func toSMTP(r envelope.Reply) error {
-	return &smtp.SMTPError{Code: r.Code, EnhancedCode: smtp.EnhancedCode(r.Status()), Message: printable(r.Text)}
+	// go-smtp puts the enhanced code before the last line only; RFC 2034,
+	// section 4, wants it before every one.
+	lines := strings.Split(printable(r.Text), "\n")
+	for i := range lines[:len(lines)-1] {
+		lines[i] = r.Status().String() + " " + lines[i]
+	}
+	text := strings.Join(lines, "\n")
+	return &smtp.SMTPError{Code: r.Code, EnhancedCode: smtp.EnhancedCode(r.Status()), Message: text}
 }
 
 // printable keeps the lines of a text short and in printable ASCII. A reply

@@ -237,12 +237,8 @@ func (s *session) checkHeader(m *message) error {
 	case found.received >= s.tx.policy.MaxReceived, found.ours >= oursAtMost:
 		return replyLoop
 	}
-	for _, d := range found.deliveredTo {
-		for _, rcpt := range s.tx.recipients {
-			if d.Key() == rcpt.Key() {
-				return replyLoop
-			}
-		}
+	if len(found.deliveredTo) > 0 && s.isRecipient(found.deliveredTo) {
+		return replyLoop
 	}
 	for i := range found.forged {
 		found.forged[i][0] += m.trace
@@ -250,6 +246,20 @@ func (s *session) checkHeader(m *message) error {
 	}
 	m.cut(found.forged)
 	return nil
+}
+
+// isRecipient says whether one of the addresses is a recipient of ours.
+func (s *session) isRecipient(addresses []envelope.Address) bool {
+	ours := make(map[string]bool, len(s.tx.recipients))
+	for _, r := range s.tx.recipients {
+		ours[r.Key()] = true
+	}
+	for _, a := range addresses {
+		if ours[a.Key()] {
+			return true
+		}
+	}
+	return false
 }
 
 // deliver hands the message over and logs what came of it.

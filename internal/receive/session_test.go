@@ -213,7 +213,7 @@ func TestTheAnswerIsTheDeliverers(t *testing.T) {
 		return r
 	}
 	p := b.open(t)
-	for _, want := range []string{"552-jo@alumni.example is full\r\n552 5.2.2 really", "451 4.0.0 later ?[31m?", "451 4.3.0"} {
+	for _, want := range []string{"552-5.2.2 jo@alumni.example is full\r\n552 5.2.2 really", "451 4.0.0 later ?[31m?", "451 4.3.0"} {
 		if got := p.send(hello); !strings.HasPrefix(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
