@@ -2,9 +2,11 @@ package receive
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -159,11 +161,31 @@ func (r *registry) drain() <-chan struct{} {
 	return r.empty
 }
 
+// closeIdle cuts the connections that are not in a message.
+func (r *registry) closeIdle() {
+	r.closeBelow(sending)
+}
+
 // closeAll cuts every connection.
 func (r *registry) closeAll() {
+	r.closeBelow(delivering + 1)
+}
+
+func (r *registry) closeBelow(p phase) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.clients {
-		c.raw.Close()
+		if c.getPhase() < p {
+			c.raw.Close()
+		}
 	}
+}
+
+// maxDescriptors is how many files this process may have open.
+func maxDescriptors() int {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	return int(l.Cur)
 }

@@ -223,6 +223,22 @@ func TestDraining(t *testing.T) {
 	}
 }
 
+// A client that hangs in its handshake does not hold up the end.
+func TestDrainingDoesNotWaitForHandshakes(t *testing.T) {
+	t.Parallel()
+	config := certificate(t)
+	b := start(t, func(c *receive.Config) { c.TLS = tlsFunc(config) })
+	addr := b.listen(t, b.server.ServeTLS)
+	dial(t, addr, "")
+	b.openFrom(t, "127.77.0.9") // by now the silent one has been accepted too
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	defer cancel()
+	if err := b.server.Shutdown(ctx); err != nil || time.Since(began) > patience {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
+
 func TestShutdownCutsWhatTakesTooLong(t *testing.T) {
 	b := start(t)
 	p := b.open(t)

@@ -80,6 +80,11 @@ func (s *Server) SetPolicy(p Policy) {
 	if s.closed {
 		return
 	}
+	if most := maxDescriptors() / 2; policy.MaxConnections > most {
+		s.log.Warn("fewer connections than configured: half of the file descriptors are for the way out",
+			"max_connections", policy.MaxConnections, "possible", most)
+		policy.MaxConnections = most
+	}
 	s.policy.Store(policy)
 	if old := s.engine.Swap(newEngine(s, policy)); old != nil {
 		old.close()
@@ -221,6 +226,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	gone := s.registry.drain()
+	// Who has not gone by then hangs in a handshake or a lookup.
+	late := time.AfterFunc(2*time.Second, s.registry.closeIdle)
+	defer late.Stop()
 	defer s.engine.Load().close()
 	defer s.cancel()
 	select {
