@@ -142,7 +142,7 @@ func (r *Rewriter) sign(c claim, f Format, n int, now time.Time) (string, error)
 	if f == FormatClassic && r.Alphabet == AlphabetURL {
 		d.urlSafe()
 	}
-	var space [maxAddress * 2]byte
+	var space [128]byte // on the stack; longer ones are rare
 	out := append(space[:0], "SRS0"...)
 	if c.kind == kindSRS1 {
 		out[3] = '1'
@@ -162,7 +162,7 @@ func mailbox(local []byte, domain string) (string, error) {
 	if len(local) > maxLocal {
 		return "", fmt.Errorf("%w: local part of %d octets, %d are allowed", ErrTooLong, len(local), maxLocal)
 	}
-	var space [2*maxLocal + 3 + maxDomain]byte
+	var space [128]byte
 	out := appendMailbox(space[:0], local, domain)
 	if n := len(out) - len(domain) - 1; n > maxLocal {
 		return "", fmt.Errorf("%w: local part of %d octets, %d are allowed", ErrTooLong, n, maxLocal)

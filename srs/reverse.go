@@ -219,10 +219,12 @@ func (p *parsed) reversed() string {
 	if p.inQuotes {
 		return p.user + "@" + p.host
 	}
-	var local, space [maxInput]byte
-	l := local[:0]
+	var space [128]byte // on the stack; longer ones are rare
+	local := space[:0]
 	if p.kind == kindSRS1 {
-		l = append(l, "SRS0"...)
+		local = append(local, "SRS0"...)
 	}
-	return string(appendMailbox(space[:0], append(l, p.user...), p.host))
+	local = append(local, p.user...)
+	var out [128]byte
+	return string(appendMailbox(out[:0], local, p.host))
 }
