@@ -18,6 +18,7 @@ import (
 	"srsd/envelope"
 	"srsd/forward"
 	"srsd/internal/deliver"
+	"srsd/internal/postfix"
 	"srsd/internal/receive"
 	"srsd/internal/resolve"
 	"srsd/srs"
@@ -48,6 +49,8 @@ type Relay struct {
 	ports   *listeners
 	smtp    []net.Listener
 	smtpTLS []net.Listener
+	doors   []door
+	postfix *postfix.Server // behind the doors
 
 	reloading sync.Mutex
 	live      atomic.Pointer[live]               // what a reload swaps
@@ -138,7 +141,7 @@ func (r *Relay) listen(c Config) error {
 		}
 		r.smtpTLS = append(r.smtpTLS, ln)
 	}
-	return nil
+	return r.openDoors(c)
 }
 
 func (r *Relay) newResolver(c Config) *resolve.Resolver {
@@ -221,6 +224,7 @@ func (r *Relay) build(l *live) error {
 		Hostname: l.config.Hostname, Queue: r.store, Resolver: r.resolver, Reporter: reporter{r}, Home: r.hide,
 		Logger: r.log, Now: r.options.Now, Policy: out,
 	})
+	r.postfix = postfix.New(postfix.Config{Settings: r.doorSettings(l), Logger: r.log})
 	if !l.config.Relays() {
 		return nil
 	}
@@ -286,6 +290,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	start(func() error { return r.deliver.Run(work) })
 	start(func() error { return r.watch(work) })
+	if len(r.doors) > 0 {
+		start(func() error { return r.serveDoors(ctx) })
+	}
 	for _, ln := range r.smtp {
 		start(func() error { return r.receive.Serve(ln) })
 	}

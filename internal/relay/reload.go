@@ -53,6 +53,7 @@ func (r *Relay) adopt(c Config) error {
 	}
 	r.live.Store(l)
 	r.deliver.SetPolicy(out)
+	r.postfix.SetSettings(r.doorSettings(l))
 	if r.receive != nil {
 		r.receive.SetPolicy(r.receivePolicy(l))
 	}

@@ -1,0 +1,3 @@
+package postfix
+
+func (s *Server) serveMilter(c *conn) error { return errMalformed }

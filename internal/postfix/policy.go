@@ -1,0 +1,3 @@
+package postfix
+
+func (s *Server) servePolicy(c *conn) error { return errMalformed }
