@@ -13,6 +13,7 @@ import (
 	"srsd/forward"
 	"srsd/internal/relay"
 	"srsd/internal/resolve"
+	"srsd/srs"
 )
 
 type aliasCmd struct {
@@ -21,11 +22,11 @@ type aliasCmd struct {
 }
 
 type aliasResolveCmd struct {
-	Address string `arg:"" help:"The recipient."`
-	Config  string `short:"c" placeholder:"FILE" help:"Configuration; default srsd.toml, then /etc/srsd/srsd.toml."`
-	From    string `default:"sender@example.org" placeholder:"REVERSE-PATH" help:"The reverse-path of the mail, <> for the null one; default a stranger's, and <> for SRS addresses."`
-	SPF     string `name:"spf" default:"pass" placeholder:"RESULT" help:"The SPF result for the reverse-path."`
-	JSON    bool   `name:"json" help:"Write one JSON object."`
+	Address string  `arg:"" help:"The recipient."`
+	Config  string  `short:"c" placeholder:"FILE" help:"Configuration; default srsd.toml, then /etc/srsd/srsd.toml."`
+	From    *string `placeholder:"REVERSE-PATH" help:"The reverse-path of the mail, <> for the null one; default sender@example.org, and <> to an SRS address."`
+	SPF     string  `name:"spf" default:"pass" placeholder:"RESULT" help:"The SPF result for the reverse-path."`
+	JSON    bool    `name:"json" help:"Write one JSON object."`
 }
 
 // A resolved recipient, as --json shows it.
@@ -74,13 +75,21 @@ func (r aliasResolveCmd) Run(c console) error {
 	return err
 }
 
+// request is a RCPT such as strangers send, or a bounce to an SRS address.
 func (r aliasResolveCmd) request() (forward.Request, error) {
 	rcpt, err := envelope.ParseAddress(strings.Trim(r.Address, "<>"))
 	if err != nil {
 		return forward.Request{}, err
 	}
+	from := "sender@example.org"
+	switch {
+	case r.From != nil:
+		from = strings.Trim(*r.From, "<>")
+	case srs.IsSRS(rcpt.Local()):
+		from = ""
+	}
 	request := forward.Request{Recipient: rcpt, SPF: r.SPF}
-	if from := strings.Trim(r.From, "<>"); from != "" {
+	if from != "" {
 		request.ReversePath, err = envelope.ParseAddress(from)
 	}
 	return request, err
@@ -134,26 +143,11 @@ type aliasLintCmd struct {
 
 // Run loads the files as the relay does, and shows all that it has to say.
 func (l aliasLintCmd) Run(c console) error {
-	config := forward.Config{}
-	var servers relay.Config
-	if l.Config != "" || len(l.Files) == 0 {
-		path, err := relay.FindConfig(l.Config)
-		if err != nil {
-			return err
-		}
-		if servers, err = relay.LoadConfig(path); err != nil {
-			return err
-		}
-		config = servers.TableConfig()
+	config, load, err := l.settings()
+	if err != nil {
+		return err
 	}
-	if len(l.Files) > 0 {
-		config.Files = l.Files
-	}
-	if l.IncludeDir != "" {
-		config.IncludeDir = l.IncludeDir
-	}
-	config.Postfix = l.Postfix
-	table, err := forward.Load(config)
+	table, err := forward.Load(load)
 	var list forward.ErrorList
 	switch {
 	case err == nil:
@@ -162,8 +156,8 @@ func (l aliasLintCmd) Run(c console) error {
 		return err
 	}
 	if l.DNS && table != nil {
-		resolver := resolve.New(resolve.Config{Servers: servers.DNS.Servers, Timeout: time.Duration(servers.DNS.Timeout)})
-		list = append(list, lintDNS(context.Background(), resolver, table, servers.Hostname)...)
+		resolver := resolve.New(resolve.Config{Servers: config.DNS.Servers, Timeout: time.Duration(config.DNS.Timeout)})
+		list = append(list, lintDNS(context.Background(), resolver, table, config.Hostname)...)
 	}
 	for _, e := range list {
 		fmt.Fprintln(c.Out, e.Error())
@@ -172,6 +166,28 @@ func (l aliasLintCmd) Run(c console) error {
 		return exitStatus(exitFailed)
 	}
 	return nil
+}
+
+// settings are what the flags say, and the configuration where there is one.
+func (l aliasLintCmd) settings() (config relay.Config, load forward.Config, err error) {
+	if l.Config != "" || len(l.Files) == 0 {
+		path, err := relay.FindConfig(l.Config)
+		if err != nil {
+			return config, load, err
+		}
+		if config, err = relay.LoadConfig(path); err != nil {
+			return config, load, err
+		}
+		load = config.TableConfig()
+	}
+	if len(l.Files) > 0 {
+		load.Files = l.Files
+	}
+	if l.IncludeDir != "" {
+		load.IncludeDir = l.IncludeDir
+	}
+	load.Postfix = l.Postfix
+	return config, load, nil
 }
 
 // lintDNS asks for the mail exchangers of every domain that is a target's.
