@@ -19,10 +19,11 @@ import (
 type phase int32
 
 const (
-	greeting   phase = iota // nothing useful was said yet
-	addressing              // a recipient was accepted
-	sending                 // the client sends a message text
-	delivering              // we owe it the answer to its final dot
+	gone       phase = iota - 1 // we have closed it
+	greeting                    // nothing useful was said yet
+	addressing                  // a recipient was accepted
+	sending                     // the client sends a message text
+	delivering                  // we owe it the answer to its final dot
 )
 
 // A conn is one connection as go-smtp sees it: a guard with a place in the
@@ -104,15 +105,40 @@ func (c *conn) Close() error {
 // a message may finish it.
 func (c *conn) end(r envelope.Reply) { c.Conn.End(r) }
 
-// evict makes the client go within a second, whatever it is at.
+// evict makes the client go within a second, unless it has come to the end of a
+// message by then.
 func (c *conn) evict() {
 	c.end(replyShed)
-	time.AfterFunc(time.Second, func() { c.raw.Close() })
+	time.AfterFunc(time.Second, func() { c.cut(delivering) })
 }
 
-func (c *conn) setPhase(p phase) { c.phase.Store(int32(p)) }
-func (c *conn) getPhase() phase  { return phase(c.phase.Load()) }
-func (c *conn) progressed()      { c.progress.Store(time.Now().UnixNano()) }
+// cut closes the connection, unless it has reached a phase. Then it does not
+// reach it any more: whoever is cut off has not handed over a message.
+func (c *conn) cut(unless phase) {
+	for p := c.getPhase(); p < unless; p = c.getPhase() {
+		if c.phase.CompareAndSwap(int32(p), int32(gone)) {
+			c.raw.Close()
+			return
+		}
+	}
+}
+
+// setPhase says how far the client has come; false where it has been cut off
+// meanwhile.
+func (c *conn) setPhase(p phase) bool {
+	for {
+		old := c.getPhase()
+		if old == gone {
+			return false
+		}
+		if c.phase.CompareAndSwap(int32(old), int32(p)) {
+			return true
+		}
+	}
+}
+
+func (c *conn) getPhase() phase { return phase(c.phase.Load()) }
+func (c *conn) progressed()     { c.progress.Store(time.Now().UnixNano()) }
 
 // idle is how long the connection has done nothing useful.
 func (c *conn) idle(now time.Time) time.Duration {

@@ -107,6 +107,24 @@ func TestAMessageUnderWayIsNeverShed(t *testing.T) {
 	}
 }
 
+// Cutting off and delivering exclude one another.
+func TestWhoIsCutOffHandsOverNothing(t *testing.T) {
+	for range 200 {
+		ours, theirs := net.Pipe()
+		c := &conn{raw: ours}
+		c.setPhase(sending)
+		done := make(chan bool)
+		go func() { done <- c.setPhase(delivering) }()
+		c.cut(delivering)
+		delivers := <-done
+		if cut := c.getPhase() == gone; cut == delivers {
+			t.Fatalf("cut off: %v, delivers: %v", cut, delivers)
+		}
+		ours.Close()
+		theirs.Close()
+	}
+}
+
 func TestTheLogGetsADigest(t *testing.T) {
 	var d digest
 	now := time.Now()

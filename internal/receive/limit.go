@@ -163,21 +163,19 @@ func (r *registry) drain() <-chan struct{} {
 
 // closeIdle cuts the connections that are not in a message.
 func (r *registry) closeIdle() {
-	r.closeBelow(sending)
+	r.cut(sending)
 }
 
 // closeAll cuts every connection.
 func (r *registry) closeAll() {
-	r.closeBelow(delivering + 1)
+	r.cut(delivering + 1)
 }
 
-func (r *registry) closeBelow(p phase) {
+func (r *registry) cut(unless phase) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.clients {
-		if c.getPhase() < p {
-			c.raw.Close()
-		}
+		c.cut(unless)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -145,7 +146,7 @@ func (s *session) accept(rcpt envelope.Address, routes []envelope.Route) {
 	s.tx.recipients = append(s.tx.recipients, rcpt)
 	s.conn.setPhase(addressing)
 	if len(s.tx.recipients) == 1 {
-		s.tx.routes = routes
+		s.tx.routes = slices.Clip(routes) // the router may have more behind them
 		return
 	}
 	if s.tx.targets == nil {
@@ -172,7 +173,9 @@ func (s *session) Data(io.Reader) error {
 		return toSMTP(reply)
 	}
 	defer m.body.Release()
-	s.conn.setPhase(delivering)
+	if !s.conn.setPhase(delivering) {
+		return toSMTP(replyShed) // which nobody hears
+	}
 	answer := s.deliver(m)
 	if !answer.Accepted() {
 		s.refused(&s.tx, envelope.Address{}, answer)
