@@ -195,19 +195,13 @@ func checkLiteral(s string) error {
 	return nil
 }
 
-// checkFQDN adds what the classic format needs, whose hash does not say where
-// a domain ends: two labels or more, the last one of two characters or more
-// and not all digits.
-func checkFQDN(s string) error {
-	if err := checkDomain(s); err != nil || s[0] == '[' {
-		return err
-	}
-	i := strings.LastIndexByte(s, '.')
-	last := s[i+1:]
-	if i < 0 || len(last) < 2 || strings.Trim(last, "0123456789") == "" {
-		return fmt.Errorf("%w: %q is no full domain name", ErrSyntax, s)
-	}
-	return nil
+// isFullName is what the classic format needs of a valid domain, because its
+// hash does not say where one ends: two labels or more, the last one of two
+// characters or more and not all digits; or an address literal.
+func isFullName(domain string) bool {
+	i := strings.LastIndexByte(domain, '.')
+	last := domain[i+1:]
+	return domain[0] == '[' || i >= 0 && len(last) >= 2 && strings.Trim(last, "0123456789") != ""
 }
 
 func lower(c byte) byte {

@@ -59,10 +59,7 @@ func (r *Rewriter) explain(srsAddress string) (e Explanation, err error) {
 
 func (e *Explanation) fields(p *parsed, today int64) {
 	e.Kind = map[byte]string{kindSRS0: "SRS0", kindSRS1: "SRS1", kindToken: "token"}[p.kind]
-	e.Hash, e.Timestamp, e.Domain, e.Local = p.hash, p.day, p.host, p.user
-	if p.kind == kindSRS1 {
-		e.Timestamp, _ = innerDay(p.user)
-	}
+	e.Hash, e.Timestamp, e.Domain, e.Local = p.hash, p.stamp, p.host, p.user
 	if n, ok := unstamp(e.Timestamp); ok {
 		e.AgeDays = age(today, n)
 	}

@@ -80,8 +80,8 @@ func (r *Rewriter) claimOf(a address, today int64) claim {
 	default:
 		return c
 	}
-	stamped, ok := innerDay(inner)
-	if !ok || r.checkHost(r.Format, host) != nil {
+	stamped := innerDay(inner)
+	if stamped == "" || checkDomain(host) != nil || r.Format == FormatClassic && !isFullName(host) {
 		return c
 	}
 	if r.Format == FormatSRSD && r.fresh(stamped, today) != nil {
@@ -93,28 +93,19 @@ func (r *Rewriter) claimOf(a address, today int64) claim {
 
 // innerDay reads the timestamp of an SRS1's inner text, which is the local part
 // of an SRS0 address behind its tag: separator, hash, timestamp, domain, local
-// part. The domain is empty in a token, and a mere number where PostSRSd keeps
-// the address in its database.
-func innerDay(inner string) (text string, ok bool) {
+// part. It is "" where the text has not that shape. The domain is empty in a
+// token, and a mere number where PostSRSd keeps the address in its database.
+func innerDay(inner string) string {
 	if inner == "" || !isSeparator(inner[0]) {
-		return "", false
+		return ""
 	}
 	hash, rest, _ := strings.Cut(inner[1:], "=")
-	text, rest, _ = strings.Cut(rest, "=")
-	host, user, ok := strings.Cut(rest, "=")
-	_, isDay := unstamp(text)
-	if !ok || hash == "" || !isHash(hash) || !isDay || user == "" {
-		return "", false
+	stamped, rest, _ := strings.Cut(rest, "=")
+	host, user, _ := strings.Cut(rest, "=")
+	if _, ok := unstamp(stamped); !ok || !isHash(hash) || user == "" || host != "" && checkDomain(host) != nil {
+		return ""
 	}
-	return text, host == "" || checkDomain(host) == nil
-}
-
-// checkHost is what a format asks of the domain that an address returns to.
-func (r *Rewriter) checkHost(f Format, host string) error {
-	if f == FormatClassic {
-		return checkFQDN(host)
-	}
-	return checkDomain(host)
+	return stamped
 }
 
 // carries refuses what Reverse would refuse: the classic hash does not tell
@@ -122,7 +113,7 @@ func (r *Rewriter) checkHost(f Format, host string) error {
 // where a domain of one label ends.
 func (r *Rewriter) carries(c claim) error {
 	if r.Format == FormatClassic {
-		if checkFQDN(c.host) != nil {
+		if !isFullName(c.host) {
 			return fmt.Errorf("%w: classic carries full domain names only, not %q", ErrTooLong, c.host)
 		}
 		if c.kind == kindSRS0 && (c.user == "" || isSeparator(c.user[0])) {

@@ -47,7 +47,8 @@ func (r *Rewriter) Reverse(srsAddress string) (string, error) {
 // A parsed is an SRS address taken apart, not verified.
 type parsed struct {
 	claim
-	hash string
+	hash  string
+	stamp string // the timestamp that counts: that of the inner text for SRS1, "" if it is not there
 	// inQuotes: the local part in a classic address is a quoted string although
 	// the whole is not. That is no valid address, but PostSRSd and Mail::SRS
 	// write it, and sign the quotes.
@@ -98,6 +99,7 @@ func parseFields(a address) (p parsed, err error) {
 		if p.day, rest, more = strings.Cut(rest, "="); !more {
 			return p, fmt.Errorf("%w: no domain behind the timestamp", ErrSyntax)
 		}
+		p.stamp = p.day
 		if _, ok := unstamp(p.day); !ok {
 			return p, fmt.Errorf("%w: timestamp %q is not two characters of base32", ErrSyntax, clip(p.day))
 		}
@@ -109,6 +111,9 @@ func parseFields(a address) (p parsed, err error) {
 		p.kind = kindToken
 	} else if err := checkDomain(p.host); err != nil {
 		return p, err
+	}
+	if p.kind == kindSRS1 {
+		p.stamp = innerDay(p.user)
 	}
 	if !a.quoted && strings.IndexByte(a.local, '"') >= 0 {
 		if p.inQuotes = p.kind == kindSRS0 && isQuotedString(p.user); !p.inQuotes {
@@ -143,19 +148,15 @@ func (r *Rewriter) verify(p *parsed, now time.Time) (verdict, error) {
 	if err != nil {
 		return v, err
 	}
-	if err := r.strict(p, v.format); err != nil {
+	if err := p.strict(v.format); err != nil {
 		return v, err
 	}
-	stamped := p.day
-	if p.kind == kindSRS1 {
-		// Mail::SRS and its kin do not look at it, so classic does not: the
-		// first forwarder's timestamp is its own affair there.
-		if v.format == FormatClassic {
-			return v, nil
-		}
-		stamped, _ = innerDay(p.user)
+	if p.kind == kindSRS1 && v.format == FormatClassic {
+		// Mail::SRS and its kin do not look at the inner timestamp: it is the
+		// first forwarder's affair.
+		return v, nil
 	}
-	return v, r.fresh(stamped, dayNumber(now))
+	return v, r.fresh(p.stamp, dayNumber(now))
 }
 
 // signer finds the key that signed. It tries all of them, so that the time it
@@ -195,20 +196,15 @@ func (r *Rewriter) fits(p *parsed, f Format) bool {
 // strict checks what the hash vouches for, and the classic hash vouches for
 // little: it covers the fields without their boundaries, so that a valid one
 // can be cut elsewhere, or be taken from an SRS1 for an SRS0.
-func (r *Rewriter) strict(p *parsed, f Format) error {
-	if p.kind == kindToken {
+func (p *parsed) strict(f Format) error {
+	switch {
+	case p.kind == kindSRS1 && p.stamp == "":
+		return fmt.Errorf("%w: no SRS0 fields inside SRS1", ErrSyntax)
+	case f != FormatClassic || p.kind == kindToken:
 		return nil
-	}
-	if err := r.checkHost(f, p.host); err != nil {
-		return err
-	}
-	if p.kind == kindSRS1 {
-		if _, ok := innerDay(p.user); !ok {
-			return fmt.Errorf("%w: no SRS0 fields inside SRS1", ErrSyntax)
-		}
-		return nil
-	}
-	if f == FormatClassic && (p.user == "" || isSeparator(p.user[0])) {
+	case !isFullName(p.host):
+		return fmt.Errorf("%w: %q is no full domain name", ErrSyntax, p.host)
+	case p.kind == kindSRS0 && (p.user == "" || isSeparator(p.user[0])):
 		return fmt.Errorf("%w: the local part is empty or begins with a separator, as inside SRS1", ErrSyntax)
 	}
 	return nil
