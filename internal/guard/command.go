@@ -79,8 +79,6 @@ func (c *Conn) isSMTP(name string) bool {
 		return true
 	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "PATCH", "TRACE", "CONNECT":
 		return false
-	case "":
-		return true
 	}
 	return c.known
 }

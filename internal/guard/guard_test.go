@@ -2,6 +2,7 @@ package guard
 
 import (
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +19,36 @@ func TestMessage(t *testing.T) {
 	c.want("QUIT", "221")
 	if diff := cmp.Diff([]string{"Subject: x\r\n\r\n.dot\r\nx\r\n\r\nend\r\n"}, b.got()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestMessageClearsScore shows that who delivers may go on making mistakes.
+func TestMessageClearsScore(t *testing.T) {
+	c := serve(t, &backend{}, &Config{MaxErrors: 3, MaxCommands: 5})().open()
+	for range 3 {
+		c.want("FOO", "500", "FOO", "500", "NOOP", "250", "RSET", "250",
+			"MAIL FROM:<a@a.test>", "250", "RCPT TO:<b@b.test>", "250", "DATA", "354", "x\r\n.", "250")
+	}
+	c.want("FOO", "500", "FOO", "500", "FOO", "500")
+	if got := c.reply(); got[:3] != "421" || c.reply() != "" {
+		t.Errorf("too many errors: %q", got)
+	}
+}
+
+// TestFirstLine shows that a session which begins badly is over.
+func TestFirstLine(t *testing.T) {
+	b := &backend{}
+	dial := serve(t, b, &Config{})
+	for _, first := range []string{"GET / HTTP/1.1\n", "EHLO x.test\n", "EHLO x\x00\r\n", "\x16\x03\x01", "x\r\n", " EHLO x\r\n", strings.Repeat("x", 5000) + "\r\n"} {
+		c := dial()
+		c.reply()
+		c.send(first)
+		if got := c.reply(); got == "" || got[0] != '5' || c.reply() != "" {
+			t.Errorf("%.20q: %q", first, got)
+		}
+	}
+	if len(b.sessions) > 0 {
+		t.Errorf("%d sessions began", len(b.sessions))
 	}
 }
 

@@ -85,7 +85,7 @@ func playBodies(bodies ...string) func(func() *client, *backend) string {
 		for _, body := range bodies {
 			c := dial().inData()
 			c.send(body + "\r\n.\r\n")
-			out = append(out, c.within(700 * time.Millisecond))
+			out = append(out, c.within(700*time.Millisecond))
 			c.Close()
 		}
 		return codesOf(out)

@@ -1,8 +1,10 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -73,6 +75,25 @@ func TestTextTimeout(t *testing.T) {
 		}
 		if len(b.got()) != 0 || len(b.mails) != 1 {
 			t.Errorf("%d messages, %d times MAIL", len(b.got()), len(b.mails))
+		}
+	})
+}
+
+// TestDeafClient shows that a client which does not take its replies is left
+// after Idle.
+func TestDeafClient(t *testing.T) {
+	bubble(t, &Config{Idle: time.Minute}, func(t *testing.T, b *backend, dial func() *client) {
+		c := dial().open()
+		c.send("NOOP\r\n")
+		start := time.Now()
+		for err := error(nil); err == nil; time.Sleep(time.Second) {
+			c.SetWriteDeadline(time.Now().Add(time.Millisecond))
+			if _, err = c.Write([]byte("x")); errors.Is(err, os.ErrDeadlineExceeded) {
+				err = nil
+			}
+		}
+		if d := time.Since(start); d < time.Minute || d > time.Minute+5*time.Second {
+			t.Errorf("left after %v", d)
 		}
 	})
 }
