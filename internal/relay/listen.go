@@ -122,9 +122,6 @@ func ownAddresses(open []net.Listener) []netip.AddrPort {
 // become drops root's rights for those of a user, and gives it the data
 // directory when srsd has just made it.
 func become(name string) error {
-	if name == "" || os.Geteuid() != 0 {
-		return nil
-	}
 	uid, gid, err := userIDs(name)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"srsd/bounce"
 	"srsd/envelope"
 	"srsd/forward"
+	"srsd/internal/control"
 	"srsd/internal/deliver"
 	"srsd/internal/postfix"
 	"srsd/internal/receive"
@@ -45,6 +46,8 @@ type Relay struct {
 	store    *store.Badger
 	deliver  *deliver.Deliverer
 	receive  *receive.Server // nil where only the doors for Postfix are open
+	control  *control.Server
+	socket   net.Listener // of control
 
 	ports   *listeners
 	smtp    []net.Listener
@@ -79,6 +82,9 @@ func New(c Config, o Options) (_ *Relay, err error) {
 	defer func() {
 		if err != nil {
 			r.ports.close()
+			if r.socket != nil {
+				r.socket.Close()
+			}
 			if r.store != nil {
 				err = errors.Join(err, r.store.Close())
 			}
@@ -87,12 +93,31 @@ func New(c Config, o Options) (_ *Relay, err error) {
 	if err := c.makeDataDir(); err != nil {
 		return nil, err
 	}
-	if err := r.listen(c); err != nil {
+	// Whoever sees a port open may rely on all else, so the ports come last;
+	// but root's must be open before srsd is somebody else.
+	drops := c.User != "" && os.Geteuid() == 0
+	if drops {
+		if err := errors.Join(r.listen(c), become(c.User)); err != nil {
+			return nil, err
+		}
+	}
+	l, err := r.prepare(c)
+	if err != nil {
 		return nil, err
 	}
-	if err := become(c.User); err != nil {
+	if !drops {
+		if err := r.listen(c); err != nil {
+			return nil, err
+		}
+	}
+	if r.socket, err = control.Listen(c.DataDir); err != nil {
 		return nil, err
 	}
+	return r, r.build(l)
+}
+
+// prepare reads the files that the configuration names, and opens the store.
+func (r *Relay) prepare(c Config) (*live, error) {
 	made, err := c.makeSecrets()
 	if err != nil {
 		return nil, fmt.Errorf("srs.secrets: %w", err)
@@ -100,18 +125,19 @@ func New(c Config, o Options) (_ *Relay, err error) {
 	if made {
 		r.log.Info("made a key for SRS", "file", c.secretsFile())
 	}
-	if r.store, err = store.Open(c.DataDir, store.Options{Logger: r.log, Now: o.Now}); err != nil {
+	r.resolver = r.newResolver(c)
+	l, err := r.load(c) // before the store: an error here is the likeliest one
+	if err != nil {
+		return nil, err
+	}
+	if r.store, err = store.Open(c.DataDir, store.Options{Logger: r.log, Now: r.options.Now}); err != nil {
 		return nil, err
 	}
 	if err := r.makeTempDir(c); err != nil {
 		return nil, err
 	}
-	r.resolver = r.newResolver(c)
-	l, err := r.load(c)
-	if err != nil {
-		return nil, err
-	}
-	return r, r.build(l)
+	l.keepSenders(r.store)
+	return l, nil
 }
 
 // makeTempDir makes the folder of the message texts that are too large for
@@ -164,10 +190,13 @@ func (r *Relay) load(c Config) (*live, error) {
 		return nil, err
 	}
 	l.router = newRouter(&c, l.table, l.rewriters)
-	if r.store != nil {
-		l.router.Keeper = keeper{state: r.store, rewriters: l.rewriters, keep: time.Duration(c.SRS.MaxAge) + 2*day}
-	}
 	return l, nil
+}
+
+// keepSenders lets the router keep senders that are too long. It comes after
+// load, which works without a store, and before the router's first use.
+func (l *live) keepSenders(state store.State) {
+	l.router.Keeper = keeper{state: state, rewriters: l.rewriters, keep: time.Duration(l.config.SRS.MaxAge) + 2*day}
 }
 
 func newRouter(c *Config, table *forward.Table, rewriters map[string]*srs.Rewriter) *forward.Router {
@@ -225,6 +254,7 @@ func (r *Relay) build(l *live) error {
 		Logger: r.log, Now: r.options.Now, Policy: out,
 	})
 	r.postfix = postfix.New(postfix.Config{Settings: r.doorSettings(l), Logger: r.log})
+	r.control = &control.Server{Queue: r.store, Logger: r.log}
 	if !l.config.Relays() {
 		return nil
 	}
@@ -290,6 +320,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	start(func() error { return r.deliver.Run(work) })
 	start(func() error { return r.watch(work) })
+	start(func() error { return r.control.Serve(r.socket) })
 	if len(r.doors) > 0 {
 		start(func() error { return r.serveDoors(ctx) })
 	}
@@ -311,6 +342,9 @@ func (r *Relay) Run(ctx context.Context) error {
 		cancel()
 	}
 	stop()
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	err = errors.Join(err, r.control.Shutdown(ending))
 	running.Wait()
 	return errors.Join(err, r.store.Close())
 }

@@ -51,6 +51,7 @@ func (r *Relay) adopt(c Config) error {
 		r.log.Error("reload failed, the old configuration stays", "err", err)
 		return err
 	}
+	l.keepSenders(r.store)
 	r.live.Store(l)
 	r.deliver.SetPolicy(out)
 	r.postfix.SetSettings(r.doorSettings(l))
