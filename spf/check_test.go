@@ -38,6 +38,15 @@ func TestStrictVoid(t *testing.T) {
 	}
 }
 
+// What does not exist has no other addresses: nobody asks.
+func TestVoidCostsNothing(t *testing.T) {
+	f := newFake("d.example TXT v=spf1 a:n1.example a:n2.example a:n3.example -all")
+	o := (&spf.Checker{Resolver: f}).Check(t.Context(), netip.MustParseAddr("2001:db8::1"), "", "u@d.example")
+	if o.Result != spf.PermError || len(f.asked) != 4 {
+		t.Errorf("%+v, asked %s", o, f.asked)
+	}
+}
+
 func TestLimitsCanBeChanged(t *testing.T) {
 	zone := "d.example TXT v=spf1" + repeat(12, " a:n%d.example") + " +all"
 	for _, test := range []struct {

@@ -66,6 +66,31 @@ func TestBadMacros(t *testing.T) {
 	}
 }
 
+func TestNames(t *testing.T) {
+	label := strings.Repeat("x", 63)
+	name := strings.Repeat(label+".", 3) + strings.Repeat("x", 61) // 253 octets
+	for s, want := range map[string]bool{"": false, ".": false, "a": true, "a.": true, "a..b": false, ".a": false, "a..": false,
+		label + ".a": true, label + "x.a": false, "a." + label + "x": false, name: true, name + ".": true, name + "x": false} {
+		if isName(s) != want {
+			t.Errorf("%q: %t", s, !want)
+		}
+	}
+	if got := shorten("a." + name); got != name {
+		t.Errorf("%d octets", len(got))
+	}
+	for raw, shown := range map[string]string{"a.b": "a.b", "a b\\.\x00\xff": `a\032b\092.\000\255`, "foo:bar/baz": "foo:bar/baz"} {
+		back, ok := unpresent(present(raw) + ".")
+		if present(raw) != shown || back != raw || !ok {
+			t.Errorf("%q: %s, %q", raw, present(raw), back)
+		}
+	}
+	for _, s := range []string{`a\.b`, `a\046b`, `a\256`, `a\`} {
+		if _, ok := unpresent(s); ok {
+			t.Errorf("%s is taken", s)
+		}
+	}
+}
+
 func FuzzExpand(f *testing.F) {
 	f.Add("%{ir}.%{v}._spf.%{d2}", "strong-bad", "email.example.com", "2001:db8::1")
 	f.Add("%{l1r+-}%%%_%-%{S}", "a+b-c", "example.com", "192.0.2.1")

@@ -63,14 +63,15 @@ func (e *evaluation) include(target string) (bool, verdict, *trouble) {
 	return false, verdict{}, &trouble{PermError, v.reason}
 }
 
-// within says whether an address of the client's family, cut to the term's
-// prefix length, is the client's. RFC 7208, section 5.3: each family its own.
+// within says whether an address, cut to the term's prefix length, is the
+// client's. RFC 7208, section 5.3: each family has its own length, and Contains
+// is false where the families differ.
 func (e *evaluation) within(t *Term, ip netip.Addr) bool {
 	bits := t.Bits4
 	if !e.ip.Is4() {
 		bits = t.Bits6
 	}
-	return ip.BitLen() == e.ip.BitLen() && netip.PrefixFrom(ip, bits).Contains(e.ip)
+	return netip.PrefixFrom(ip, bits).Contains(e.ip)
 }
 
 // matchA is RFC 7208, section 5.3.
