@@ -25,7 +25,9 @@ const (
 // and below; it need not exist yet. Symbolic links are followed. Watch returns
 // when ctx ends, or with an error where the system lets it watch nothing at all.
 //
-// While changed runs nothing is missed; there are never two calls at once.
+// While changed runs nothing is missed; there are never two calls at once. What
+// has changed in the second before Watch counts as changed: whoever read it
+// then may have been too early.
 func Watch(ctx context.Context, paths []string, changed func()) error {
 	notifier, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -34,7 +36,7 @@ func Watch(ctx context.Context, paths []string, changed func()) error {
 	defer notifier.Close()
 	w := watcher{paths: paths, notifier: notifier, watched: map[string]bool{}}
 	w.add()
-	w.run(ctx, look(paths), changed)
+	w.run(ctx, look(paths).settled(), changed)
 	return nil
 }
 
@@ -48,7 +50,7 @@ type watcher struct {
 func (w *watcher) run(ctx context.Context, known state, changed func()) {
 	seen := known
 	since := time.Now() // when seen was first seen
-	timer := time.NewTimer(poll)
+	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
@@ -151,6 +153,16 @@ func (s state) equal(t state) bool {
 		}
 	}
 	return true
+}
+
+// settled is s without the files that have just been written.
+func (s state) settled() state {
+	for path, f := range s {
+		if age := time.Since(f.modified); age >= 0 && age < patience {
+			delete(s, path)
+		}
+	}
+	return s
 }
 
 // doubtful says whether s looks as if somebody were not done with it.

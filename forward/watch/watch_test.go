@@ -51,6 +51,16 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
+// begin writes a file that nobody has touched for long.
+func begin(t *testing.T, path, text string) {
+	t.Helper()
+	write(t, path, text)
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestWaysToEdit(t *testing.T) {
 	for name, edit := range map[string]func(t *testing.T, path string){
 		"in place": func(t *testing.T, path string) { write(t, path, "new: text\n") },
@@ -71,7 +81,7 @@ func TestWaysToEdit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "aliases")
-			write(t, path, "old: text\n")
+			begin(t, path, "old: text\n")
 			calls := watched(t, path)
 			edit(t, path)
 			eventually(t, calls, 1)
@@ -86,7 +96,7 @@ func TestWaysToEdit(t *testing.T) {
 func TestAnUnfinishedFileIsNotAnnounced(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "aliases")
-	write(t, path, "a long: text that will be cut\n")
+	begin(t, path, "a long: text that will be cut\n")
 	calls := watched(t, path)
 	write(t, path, "")
 	time.Sleep(3 * settle)
@@ -101,7 +111,7 @@ func TestOtherFilesAreNotAnnounced(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "aliases")
-	write(t, path, "text\n")
+	begin(t, path, "text\n")
 	calls := watched(t, path)
 	write(t, filepath.Join(dir, ".aliases.swp"), "text\n")
 	time.Sleep(3 * settle)
@@ -127,8 +137,8 @@ func TestDirectory(t *testing.T) {
 func TestLink(t *testing.T) {
 	t.Parallel()
 	dir, link := t.TempDir(), filepath.Join(t.TempDir(), "aliases")
-	write(t, filepath.Join(dir, "one"), "one\n")
-	write(t, filepath.Join(dir, "two"), "other\n")
+	begin(t, filepath.Join(dir, "one"), "one\n")
+	begin(t, filepath.Join(dir, "two"), "other\n")
 	if err := os.Symlink(filepath.Join(dir, "one"), link); err != nil {
 		t.Fatal(err)
 	}
@@ -142,4 +152,16 @@ func TestLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, calls, 2)
+}
+
+func TestAFileWrittenJustBefore(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "aliases")
+	write(t, path, "text\n")
+	calls := watched(t, path)
+	eventually(t, calls, 1)
+	time.Sleep(2 * settle)
+	if n := calls.Load(); n != 1 {
+		t.Errorf("%d calls", n)
+	}
 }
