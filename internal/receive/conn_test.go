@@ -1,7 +1,9 @@
 package receive
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -125,19 +127,25 @@ func TestWhoIsCutOffHandsOverNothing(t *testing.T) {
 	}
 }
 
-func TestTheLogGetsADigest(t *testing.T) {
-	var d digest
-	now := time.Now()
-	if n := d.add(now); n != 1 {
-		t.Errorf("the first: %d", n)
-	}
+func TestTheLogStaysCalm(t *testing.T) {
+	var b bytes.Buffer
+	log := slog.New(calm{slog.NewTextHandler(&b, nil), &flow{}})
 	for range 100 {
-		if n := d.add(now.Add(time.Millisecond)); n != 0 {
-			t.Errorf("too early: %d", n)
-		}
+		log.With("a", 1).WithGroup("g").Info("hello")
 	}
-	if n := d.add(now.Add(2 * time.Second)); n != 101 {
-		t.Errorf("%d", n)
+	if n := strings.Count(b.String(), "\n"); n != calmLines {
+		t.Errorf("%d lines", n)
+	}
+	f := flow{}
+	now := time.Now()
+	for range 25 {
+		f.pass(now)
+	}
+	if n, ok := f.pass(now.Add(time.Second)); n != 15 || !ok {
+		t.Errorf("%d left out, %v", n, ok)
+	}
+	if n, ok := f.pass(now.Add(time.Second)); n != 0 || !ok {
+		t.Errorf("then %d left out, %v", n, ok)
 	}
 }
 

@@ -45,7 +45,7 @@ func (s *Server) guardConfig(p *Policy, implicit bool) *guard.Config {
 	return &guard.Config{
 		Hostname: p.Hostname, TLS: s.tls, Implicit: implicit,
 		Idle: p.IdleTimeout, Session: p.SessionTimeout, GreetDelay: p.GreetDelay,
-		MaxErrors: p.MaxErrors, MaxCommands: p.MaxCommands, Logger: s.log,
+		MaxErrors: p.MaxErrors, MaxCommands: p.MaxCommands, Logger: s.calm,
 	}
 }
 

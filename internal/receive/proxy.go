@@ -23,13 +23,13 @@ func (s *Server) acceptProxied(c net.Conn, implicit bool) {
 	p := proxyproto.NewConn(c, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(proxyTimeout))
 	h := p.ProxyHeader()
 	if h == nil {
-		s.log.Info("no PROXY header", "client", addressOf(c.RemoteAddr()))
+		s.calm.Info("no PROXY header", "client", addressOf(c.RemoteAddr()))
 		c.Close()
 		return
 	}
 	ip := addressOf(p.RemoteAddr())
 	if !ip.IsValid() {
-		s.log.Info("PROXY header without an address", "client", addressOf(c.RemoteAddr()))
+		s.calm.Info("PROXY header without an address", "client", addressOf(c.RemoteAddr()))
 		c.Close()
 		return
 	}

@@ -36,25 +36,3 @@ func (f *forgeries) add(ip netip.Addr, now time.Time) bool {
 	f.count[ip]++
 	return f.count[ip] > forgeriesAllowed
 }
-
-// A digest lets a log have one line a second about what may happen thousands of
-// times.
-type digest struct {
-	mu   sync.Mutex
-	n    int
-	last time.Time
-}
-
-// add counts one; it returns how many there were since the last line, 0 where
-// it is too early for another.
-func (d *digest) add(now time.Time) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.n++
-	if now.Sub(d.last) < time.Second {
-		return 0
-	}
-	n := d.n
-	d.n, d.last = 0, now
-	return n
-}

@@ -25,6 +25,7 @@ type Server struct {
 	deliverer Deliverer
 	resolver  Resolver
 	log       *slog.Logger
+	calm      *slog.Logger // for what strangers can cause at will
 	now       func() time.Time
 	tempDir   string
 
@@ -36,9 +37,7 @@ type Server struct {
 	budget   budget
 	chunks   chunks
 
-	forgeries  forgeries
-	turnedAway digest
-	starved    digest
+	forgeries forgeries
 
 	context context.Context // of everything that is asked for a client
 	cancel  context.CancelFunc
@@ -57,6 +56,7 @@ func New(c Config) *Server {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.calm = slog.New(calm{s.log.Handler(), &flow{}})
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -144,9 +144,7 @@ func isTemporary(err error) bool {
 // wait waits until there may be places again, and frees descriptors that idle
 // clients hold.
 func (s *Server) wait(delay time.Duration, err error) {
-	if n := s.starved.add(time.Now()); n > 0 {
-		s.log.Warn("cannot accept", "error", err, "times", n, "delay", delay)
-	}
+	s.calm.Warn("cannot accept", "error", err, "delay", delay)
 	s.registry.shedIdle(4)
 	select {
 	case <-time.After(delay):
@@ -205,9 +203,7 @@ func (s *Server) turnAway(c net.Conn, ip netip.Addr, err error, implicit bool) {
 		io.WriteString(c, lineOf(r, s.policy.Load().Hostname))
 	}
 	c.Close()
-	if n := s.turnedAway.add(time.Now()); n > 0 {
-		s.log.Info("turned away", "client", ip, "error", err, "times", n)
-	}
+	s.calm.Info("turned away", "client", ip, "error", err)
 }
 
 func lineOf(r envelope.Reply, hostname string) string {
