@@ -83,13 +83,13 @@ func (h *hasher) srsd(c claim) (d digest) {
 	return d
 }
 
-func (h *hasher) get(pool *sync.Pool, new func() hash.Hash) *state {
+func (h *hasher) get(pool *sync.Pool, algorithm func() hash.Hash) *state {
 	if s, ok := pool.Get().(*state); ok {
 		s.mac.Reset()
 		s.text = s.text[:0]
 		return s
 	}
-	return &state{mac: hmac.New(new, h.secret), text: make([]byte, 0, 256), sum: make([]byte, 0, sha256.Size)}
+	return &state{mac: hmac.New(algorithm, h.secret), text: make([]byte, 0, 256), sum: make([]byte, 0, sha256.Size)}
 }
 
 func (s *state) finish() {

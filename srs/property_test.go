@@ -86,23 +86,27 @@ func TestReverseOfForward(t *testing.T) {
 	})
 }
 
-// A forged address is refused: nothing of a signed one can be changed but the
-// case of ASCII. The hash has 40 bits, so that a lucky hit is no concern here.
+// A forged address is refused: no character of a signed one can be changed,
+// removed or added, but for the case of ASCII, and in classic the separator
+// behind the tag and the two alphabets. The hash is long enough that a lucky
+// hit is no concern here.
 func TestNothingCanBeChanged(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r, in := drawRewriter(t), drawAddress(t)
-		r.Format = FormatSRSD
 		r.HashLength = 0
+		if r.Format == FormatClassic {
+			r.HashLength = maxHashClassic
+		}
 		r.Retired = []string{"old.example"}
 		out := forward(t, r, in)
 		i := rapid.IntRange(0, len(out)-1).Draw(t, "position")
 		c := rapid.Byte().Draw(t, "octet")
-		if lower(c) == lower(out[i]) {
-			t.Skip("the same")
-		}
-		refuse(t, r, out[:i]+string([]byte{c})+out[i+1:])
 		refuse(t, r, out[:i]+out[i+1:])
 		refuse(t, r, out[:i]+string([]byte{c})+out[i:])
+		if r.Format == FormatClassic && i == strings.IndexAny(out, "=+-") {
+			t.Skip("the separator")
+		}
+		refuse(t, r, out[:i]+string([]byte{c})+out[i+1:])
 	})
 }
 
@@ -116,11 +120,20 @@ func refuse(t *rapid.T, r *Rewriter, forged string) {
 	if out, err := r.Forward(got); err == nil {
 		a, _ := split(out)
 		b, _ := split(forged)
-		if equalFold(a.local, b.local) && equalFold(a.domain, b.domain) {
+		if sameHash(a.local, b.local) && equalFold(a.domain, b.domain) {
 			return
 		}
 	}
 	t.Fatalf("Reverse(%q) = %q", forged, got)
+}
+
+func sameHash(a, b string) bool {
+	folded := func(s string) string {
+		hash, rest, _ := strings.Cut(s[min(5, len(s)):], "=")
+		hash = strings.NewReplacer("-", "+", "_", "/").Replace(hash)
+		return s[:min(5, len(s))] + hash + "=" + rest
+	}
+	return equalFold(folded(a), folded(b))
 }
 
 func TestNoBoundaryCanBeMoved(t *testing.T) {

@@ -19,63 +19,68 @@ func sign(r *Rewriter, f Format, c claim) string {
 	return local + c.host + "=" + c.user + "@" + c.domain
 }
 
-// Every check of Reverse, with a hash that is right wherever it comes to that.
+// signed is an address with fields of choice and a right hash.
+func signed(f Format, kind byte, day, host, user string) string {
+	return sign(base(f), f, claim{kind: kind, sep: '=', domain: "fwd.example", day: day, host: host, user: user})
+}
+
+// reasons has every check of Reverse, with a hash that is right wherever it
+// comes to that.
+var reasons = []struct {
+	name, address string
+	want          error
+	says          string
+}{
+	{"ordinary", "alice@fwd.example", ErrNotSRS, ""},
+	{"ordinary elsewhere", "alice@example.com", ErrNotSRS, ""},
+	{"another tag", "SRS2=OOpg=G3=example.com=alice@fwd.example", ErrNotSRS, ""},
+	{"no separator", "SRS0@fwd.example", ErrNotSRS, ""},
+	{"empty", "", ErrNotSRS, ""},
+	{"another's", "SRS0=OOpg=G3=example.com=alice@hop.example", ErrNotOurs, ""},
+	{"no domain", "SRS0=OOpg=G3=example.com=alice", ErrNotOurs, ""},
+	{"two @", "SRS0=OOpg=G3=example.com=alice@x@fwd.example", ErrSyntax, "more than one @"},
+	{"open quote", `"SRS0=OOpg=G3=example.com=alice@fwd.example`, ErrSyntax, "quote"},
+	{"text behind quote", `"SRS0=OOpg=G3=example.com=alice"x@fwd.example`, ErrSyntax, "text between"},
+	{"no fields", "SRS0=@fwd.example", ErrSyntax, "no hash"},
+	{"fields only", "SRS0=====@fwd.example", ErrSyntax, "no hash"},
+	{"hash only", "SRS0=OOpg@fwd.example", ErrSyntax, "no hash"},
+	{"odd hash", "SRS0=OO*g=G3=example.com=alice@fwd.example", ErrSyntax, "no hash, or one"},
+	{"no domain field", "SRS0=OOpg=G3@fwd.example", ErrSyntax, "no domain behind"},
+	{"no local field", "SRS0=OOpg=G3=example.com@fwd.example", ErrSyntax, "no local part behind"},
+	{"short day", signed(FormatClassic, '0', "G", "example.com", "alice"), ErrSyntax, `timestamp "G"`},
+	{"long day", signed(FormatClassic, '0', "AG3", "example.com", "alice"), ErrSyntax, `timestamp "AG3"`},
+	{"odd day", signed(FormatClassic, '0', "G1", "example.com", "alice"), ErrSyntax, `timestamp "G1"`},
+	{"bad label", signed(FormatSRSD, '0', "G3", "example..com", "alice"), ErrSyntax, "bad label"},
+	{"bad domain", signed(FormatSRSD, '0', "G3", "exa!mple.com", "alice"), ErrSyntax, "'!' is not allowed"},
+	{"bad literal", signed(FormatSRSD, '0', "G3", "[192.0.2]", "alice"), ErrSyntax, "literal"},
+	{"control", signed(FormatSRSD, '0', "G3", "example.com", "ali\rce"), ErrSyntax, "control"},
+	{"C1 control", signed(FormatSRSD, '0', "G3", "example.com", "ali\u0085ce"), ErrSyntax, "control"},
+	{"no UTF-8", signed(FormatSRSD, '0', "G3", "example.com", "ali\xffce"), ErrSyntax, "UTF-8"},
+	{"quote inside", signed(FormatSRSD, '0', "G3", "example.com", `ali"ce`), ErrSyntax, "quote inside"},
+	{"one label", signed(FormatClassic, '0', "G3", "localhost", "alice"), ErrSyntax, "full domain name"},
+	{"short top label", signed(FormatClassic, '0', "G3", "example.c", "alice"), ErrSyntax, "full domain name"},
+	{"numeric top label", signed(FormatClassic, '0', "G3", "192.0.2.77", "alice"), ErrSyntax, "full domain name"},
+	{"classic, no local part", signed(FormatClassic, '0', "G3", "example.com", ""), ErrSyntax, "local part is empty"},
+	{"classic, separator first", signed(FormatClassic, '0', "G3", "example.com", "+x"), ErrSyntax, "begins with a separator"},
+	{"SRS1, no SRS0 inside", signed(FormatSRSD, '1', "", "hop.example", "alice"), ErrSyntax, "inside SRS1"},
+	{"SRS1, quote inside", signed(FormatSRSD, '1', "", "hop.example", `=HHHH=G3=a.example="b"`), ErrSyntax, "quote"},
+	{"SRS1 to one label", signed(FormatClassic, '1', "", "localhost", "=HHHH=G3=a.example=b"), ErrSyntax, "full domain name"},
+	{"short hash", "SRS0=OOp=G3=example.com=alice@fwd.example", ErrHash, "has 3 characters"},
+	{"forged", "SRS0=AAAA=G3=example.com=alice@fwd.example", ErrHash, "no key"},
+	{"forged and expired", "SRS0=AAAA=AA=example.com=alice@fwd.example", ErrHash, "no key"},
+	{"old", signed(FormatSRSD, '0', "GF", "example.com", "alice"), ErrExpired, "22 days old, 21 are allowed"},
+	{"ahead", signed(FormatSRSD, '0', "G5", "example.com", "alice"), ErrFuture, "2 days ahead, 1 are allowed"},
+	{"SRS1, old inside", signed(FormatSRSD, '1', "", "hop.example", "=HHHH=GF=a.example=b"), ErrExpired, "22 days old"},
+	{"SRS1, ahead inside", signed(FormatSRSD, '1', "", "hop.example", "=HHHH=G5=a.example=b"), ErrFuture, "2 days ahead"},
+	{"good", signed(FormatSRSD, '0', "G3", "example.com", "alice"), nil, ""},
+	{"good SRS1", signed(FormatSRSD, '1', "", "hop.example", "=HHHH=G3=a.example=b"), nil, ""},
+	{"good classic", signed(FormatClassic, '0', "G3", "example.com", "alice"), nil, ""},
+	{"good, oldest", signed(FormatSRSD, '0', "GG", "example.com", "alice"), nil, ""},
+	{"good, ahead", signed(FormatSRSD, '0', "G4", "example.com", "alice"), nil, ""},
+}
+
 func TestReasons(t *testing.T) {
-	signed := func(f Format, kind byte, day, host, user string) string {
-		return sign(base(f), f, claim{kind: kind, sep: '=', domain: "fwd.example", day: day, host: host, user: user})
-	}
-	for _, x := range []struct {
-		name, address string
-		want          error
-		says          string
-	}{
-		{"ordinary", "alice@fwd.example", ErrNotSRS, ""},
-		{"ordinary elsewhere", "alice@example.com", ErrNotSRS, ""},
-		{"another tag", "SRS2=OOpg=G3=example.com=alice@fwd.example", ErrNotSRS, ""},
-		{"no separator", "SRS0@fwd.example", ErrNotSRS, ""},
-		{"empty", "", ErrNotSRS, ""},
-		{"another's", "SRS0=OOpg=G3=example.com=alice@hop.example", ErrNotOurs, ""},
-		{"no domain", "SRS0=OOpg=G3=example.com=alice", ErrNotOurs, ""},
-		{"two @", "SRS0=OOpg=G3=example.com=alice@x@fwd.example", ErrSyntax, "more than one @"},
-		{"open quote", `"SRS0=OOpg=G3=example.com=alice@fwd.example`, ErrSyntax, "quote"},
-		{"text behind quote", `"SRS0=OOpg=G3=example.com=alice"x@fwd.example`, ErrSyntax, "text between"},
-		{"no fields", "SRS0=@fwd.example", ErrSyntax, "no hash"},
-		{"fields only", "SRS0=====@fwd.example", ErrSyntax, "no hash"},
-		{"hash only", "SRS0=OOpg@fwd.example", ErrSyntax, "no hash"},
-		{"odd hash", "SRS0=OO*g=G3=example.com=alice@fwd.example", ErrSyntax, "no hash, or one"},
-		{"no domain field", "SRS0=OOpg=G3@fwd.example", ErrSyntax, "no domain behind"},
-		{"no local field", "SRS0=OOpg=G3=example.com@fwd.example", ErrSyntax, "no local part behind"},
-		{"short day", signed(FormatClassic, '0', "G", "example.com", "alice"), ErrSyntax, `timestamp "G"`},
-		{"long day", signed(FormatClassic, '0', "AG3", "example.com", "alice"), ErrSyntax, `timestamp "AG3"`},
-		{"odd day", signed(FormatClassic, '0', "G1", "example.com", "alice"), ErrSyntax, `timestamp "G1"`},
-		{"bad label", signed(FormatSRSD, '0', "G3", "example..com", "alice"), ErrSyntax, "bad label"},
-		{"bad domain", signed(FormatSRSD, '0', "G3", "exa!mple.com", "alice"), ErrSyntax, "'!' is not allowed"},
-		{"bad literal", signed(FormatSRSD, '0', "G3", "[192.0.2]", "alice"), ErrSyntax, "literal"},
-		{"control", signed(FormatSRSD, '0', "G3", "example.com", "ali\rce"), ErrSyntax, "control"},
-		{"C1 control", signed(FormatSRSD, '0', "G3", "example.com", "ali\u0085ce"), ErrSyntax, "control"},
-		{"no UTF-8", signed(FormatSRSD, '0', "G3", "example.com", "ali\xffce"), ErrSyntax, "UTF-8"},
-		{"quote inside", signed(FormatSRSD, '0', "G3", "example.com", `ali"ce`), ErrSyntax, "quote inside"},
-		{"one label", signed(FormatClassic, '0', "G3", "localhost", "alice"), ErrSyntax, "full domain name"},
-		{"short top label", signed(FormatClassic, '0', "G3", "example.c", "alice"), ErrSyntax, "full domain name"},
-		{"numeric top label", signed(FormatClassic, '0', "G3", "192.0.2.77", "alice"), ErrSyntax, "full domain name"},
-		{"classic, no local part", signed(FormatClassic, '0', "G3", "example.com", ""), ErrSyntax, "local part is empty"},
-		{"classic, separator first", signed(FormatClassic, '0', "G3", "example.com", "+x"), ErrSyntax, "begins with a separator"},
-		{"SRS1, no SRS0 inside", signed(FormatSRSD, '1', "", "hop.example", "alice"), ErrSyntax, "inside SRS1"},
-		{"SRS1, quote inside", signed(FormatSRSD, '1', "", "hop.example", `=HHHH=G3=a.example="b"`), ErrSyntax, "quote"},
-		{"SRS1 to one label", signed(FormatClassic, '1', "", "localhost", "=HHHH=G3=a.example=b"), ErrSyntax, "full domain name"},
-		{"short hash", "SRS0=OOp=G3=example.com=alice@fwd.example", ErrHash, "has 3 characters"},
-		{"forged", "SRS0=AAAA=G3=example.com=alice@fwd.example", ErrHash, "no key"},
-		{"forged and expired", "SRS0=AAAA=AA=example.com=alice@fwd.example", ErrHash, "no key"},
-		{"old", signed(FormatSRSD, '0', "GF", "example.com", "alice"), ErrExpired, "22 days old, 21 are allowed"},
-		{"ahead", signed(FormatSRSD, '0', "G5", "example.com", "alice"), ErrFuture, "2 days ahead, 1 are allowed"},
-		{"SRS1, old inside", signed(FormatSRSD, '1', "", "hop.example", "=HHHH=GF=a.example=b"), ErrExpired, "22 days old"},
-		{"SRS1, ahead inside", signed(FormatSRSD, '1', "", "hop.example", "=HHHH=G5=a.example=b"), ErrFuture, "2 days ahead"},
-		{"good", signed(FormatSRSD, '0', "G3", "example.com", "alice"), nil, ""},
-		{"good SRS1", signed(FormatSRSD, '1', "", "hop.example", "=HHHH=G3=a.example=b"), nil, ""},
-		{"good classic", signed(FormatClassic, '0', "G3", "example.com", "alice"), nil, ""},
-		{"good, oldest", signed(FormatSRSD, '0', "GG", "example.com", "alice"), nil, ""},
-		{"good, ahead", signed(FormatSRSD, '0', "G4", "example.com", "alice"), nil, ""},
-	} {
+	for _, x := range reasons {
 		r := base(FormatSRSD)
 		r.Accept = []Format{FormatClassic}
 		_, err := r.Reverse(x.address)
@@ -256,5 +261,43 @@ func TestDayNumber(t *testing.T) {
 		if got := stamp(dayNumber(time.Unix(unix, 0))); string(got[:]) != want {
 			t.Errorf("%d: %s, want %s", unix, got, want)
 		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	r := base(FormatSRSD)
+	r.Accept = []Format{FormatClassic}
+	token, err := r.Token([]byte{1, 2, 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]Explanation{
+		"SRS0=OOpg=G3=example.com=alice@fwd.example": {
+			Kind: "SRS0", Format: "classic", Key: "k1", Hash: "OOpg", Timestamp: "G3", Domain: "example.com", Local: "alice",
+			Valid: true, Reverse: "alice@example.com", NextHop: "example.com",
+		},
+		"SRS1=SWS2Y634=hop1.example==HHHH=G3=orig.example=alice@fwd.example": {
+			Kind: "SRS1", Format: "srsd", Key: "k1", Hash: "SWS2Y634", Timestamp: "G3", Domain: "hop1.example", Local: "=HHHH=G3=orig.example=alice",
+			Valid: true, Reverse: "SRS0=HHHH=G3=orig.example=alice@hop1.example", NextHop: "hop1.example",
+		},
+		token: {Kind: "token", Format: "srsd", Key: "k1", Hash: "LQ6GTOZL", Timestamp: "G3", Local: "AEBAG", Valid: true},
+		"SRS0=abcd=G2=example.com=alice@hop.example": {
+			Kind: "SRS0", Hash: "abcd", Timestamp: "G2", AgeDays: 1, Domain: "example.com", Local: "alice",
+			Error: "srs: not at an SRS domain of ours", Reverse: "alice@example.com", NextHop: "example.com",
+		},
+		"SRS0=abcd=G22=example.com=alice@fwd.example": {
+			Kind: "SRS0", Hash: "abcd", Timestamp: "G22", Error: `srs: syntax: timestamp "G22" is not two characters of base32`,
+		},
+		"alice@example.com": {Error: "srs: not an SRS address"},
+		"a@b@c":             {Error: "srs: syntax: more than one @ outside quotes"},
+	} {
+		got := r.Explain(address)
+		got.Err = nil
+		if got != want {
+			t.Errorf("Explain(%s):\n%+v, want\n%+v", address, got, want)
+		}
+	}
+	if e := new(Rewriter).Explain("alice@example.com"); !errors.Is(e.Err, ErrConfig) {
+		t.Errorf("%+v", e)
 	}
 }

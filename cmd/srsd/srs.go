@@ -28,7 +28,7 @@ type srsFlags struct {
 	Config  string `short:"c" placeholder:"FILE" help:"The configuration, where --domain and --secrets do not say it all."`
 	Domain  string `placeholder:"D" help:"The SRS domain."`
 	Secrets string `placeholder:"FILE" help:"The secrets file."`
-	Format  string `enum:"srsd,classic," default:"" help:"How addresses are signed: srsd or classic."`
+	Format  string `enum:"srsd,classic," default:"" placeholder:"FORMAT" help:"How addresses are signed: srsd or classic; by default srsd, and reverse takes both."`
 	Time    *int64 `placeholder:"UNIX" help:"The time in seconds since 1970, instead of now."`
 	JSON    bool   `help:"Print one JSON object."`
 }
