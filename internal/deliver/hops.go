@@ -172,6 +172,19 @@ func (h *hops) open(name string, perHop int, now time.Time) (ok bool, until time
 	return false, x.until
 }
 
+// sleep is the time until the next back-off ends, a minute at most.
+func (h *hops) sleep(now time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := time.Minute
+	for _, x := range h.hops {
+		if left := x.until.Sub(now); x.failures >= 2 && left > 0 {
+			d = min(d, left)
+		}
+	}
+	return d
+}
+
 // appetite is how many leases of a hop are worth having at once. One that is
 // known to serve may have some ready for each connection, so that none waits
 // for the store.

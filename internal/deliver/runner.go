@@ -12,12 +12,13 @@ import (
 
 // Bounds of the runner.
 const (
-	maxLeases  = 1000                   // held at one time
-	batchSize  = 200                    // leased at one time
-	breath     = 100 * time.Millisecond // at the least between two looks into a queue that had nothing to give
-	gather     = 2 * time.Millisecond   // from the first lease that is free to the next look, so that it finds some more
-	drainGrace = 25 * time.Second       // for attempts under way when srsd ends
-	clockSlack = time.Minute            // what a clock may be set back unnoticed
+	maxLeases  = 1000                  // held at one time
+	batchSize  = 200                   // leased at one time
+	breath     = 50 * time.Millisecond // between two looks into a queue that had nothing to give, at first
+	maxBreath  = time.Second           // and later on
+	gather     = 2 * time.Millisecond  // from the first lease that is free to the next look, so that it finds some more
+	drainGrace = 25 * time.Second      // for attempts under way when srsd ends
+	clockSlack = time.Minute           // what a clock may be set back unnoticed
 )
 
 // Run works through the queue until ctx ends; then it waits a while for the
@@ -30,8 +31,12 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	tended := make(chan struct{})
 	go func() { defer close(tended); d.tend(tend) }()
 	defer func() { stop(); <-tended }()
-	for ctx.Err() == nil {
-		if err := d.round(ctx); err != nil && ctx.Err() == nil {
+	for idle := 0; ctx.Err() == nil; idle++ {
+		n, err := d.round(ctx, idle)
+		if n > 0 {
+			idle = 0
+		}
+		if err != nil && ctx.Err() == nil {
 			d.log.LogAttrs(ctx, slog.LevelError, "queue cannot be read", slog.Any("error", err))
 			pause(ctx, time.Second)
 		}
@@ -40,8 +45,9 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	return nil
 }
 
-// round leases what is due and begins with it, or waits for something to do.
-func (d *Deliverer) round(ctx context.Context) error {
+// round leases what is due and begins with it, or waits for something to do. It
+// returns the number of leases; idle is how many rounds before had none.
+func (d *Deliverer) round(ctx context.Context, idle int) (int, error) {
 	p, now := d.policy.Load(), d.config.Now()
 	free := d.leases.wait()
 	query := store.LeaseQuery{Now: now, Max: d.room(p, now), TTL: leaseTime}
@@ -55,7 +61,7 @@ func (d *Deliverer) round(ctx context.Context) error {
 	var err error
 	if query.Max > 0 {
 		if leased, err = d.config.Queue.Lease(ctx, query); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for _, l := range leased {
@@ -64,9 +70,9 @@ func (d *Deliverer) round(ctx context.Context) error {
 		go d.workOn(p, l)
 	}
 	if len(leased) == 0 {
-		d.rest(ctx, free)
+		d.rest(ctx, free, idle)
 	}
-	return nil
+	return len(leased), nil
 }
 
 // room is how many leases more there may be.
@@ -80,10 +86,10 @@ func (d *Deliverer) room(p *Policy, now time.Time) int {
 }
 
 // rest waits until there may be work: a lease is free again, something is due,
-// or a back-off may be over. It takes a breath first, because what is due may be
-// what nobody wants now.
-func (d *Deliverer) rest(ctx context.Context, free <-chan struct{}) {
-	timer := time.NewTimer(breath)
+// or a back-off is over. It takes a breath first, a longer one each time in a
+// row, because what is due may be what nobody wants now.
+func (d *Deliverer) rest(ctx context.Context, free <-chan struct{}, idle int) {
+	timer := time.NewTimer(min(breath<<min(idle, 10), maxBreath))
 	defer timer.Stop()
 	select {
 	case <-free:
@@ -93,7 +99,7 @@ func (d *Deliverer) rest(ctx context.Context, free <-chan struct{}) {
 		return
 	case <-timer.C:
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, d.hops.sleep(d.config.Now()))
 	defer cancel()
 	d.config.Queue.Wake(ctx)
 }
