@@ -34,20 +34,14 @@ func FuzzParse(f *testing.F) {
 	f.Add(string(example))
 	f.Fuzz(func(t *testing.T, text string) {
 		c := Config{Domains: []string{"alumni.example", "club.example"}, SRSDomains: []string{"srs.alumni.example"}, MaxTargets: 5, MaxDepth: 3}
-		table := newTable(c)
-		p := newParser(table, c)
-		if s := p.open("aliases", text, false); s != nil {
-			p.out.Grow(2 * len(text))
-			p.file(s)
-		}
-		p.table()
-		p.check()
-		for _, e := range p.errs {
+		table, err := loadText(text, c)
+		list, _ := err.(ErrorList)
+		for _, e := range list {
 			if e.File != "aliases" || e.Line < 1 || e.Line > strings.Count(text, "\n")+1 || e.Col < 1 || e.Text == "" {
 				t.Fatalf("%q: %+v", text, e)
 			}
 		}
-		if p.errs.Fatal() {
+		if err != nil {
 			return
 		}
 		for e := range table.entries() {
