@@ -3,6 +3,7 @@ package postfix
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"srsd/envelope"
@@ -147,28 +148,21 @@ func isTrouble(err error) bool {
 
 // aliases is what an alias becomes, in the form of virtual(5). What an alias
 // refuses or drops has no such form: it is absent, and so unknown to Postfix.
-func (r *rules) aliases(key string) result {
-	if !r.Router.Table.Owns(domainOf(key)) {
-		return result{}
-	}
+func (r *rules) aliases(ctx context.Context, key string) result {
 	address, err := envelope.ParseAddress(key)
 	if err != nil {
 		return result{}
 	}
-	e, err := r.Router.Table.Expand(address)
+	d := r.Router.Route(ctx, forward.Request{Recipient: address})
 	switch {
-	case errors.Is(err, forward.ErrUnknown):
-		return result{}
-	case err != nil:
-		return failed("the alias cannot be expanded")
-	case e.Reply.Temporary():
-		return failed("deferred by the alias table")
-	case len(e.Targets) == 0:
+	case d.Kind == forward.Refused && d.Reply.Temporary():
+		return failed(fmt.Sprint("alias: ", d.Err))
+	case d.Kind != forward.Alias && d.Kind != forward.Postmaster:
 		return result{}
 	}
-	list := make([]string, len(e.Targets))
-	for i, t := range e.Targets {
-		list[i] = t.Address.String()
+	list := make([]string, len(d.Routes))
+	for i, route := range d.Routes {
+		list[i] = route.Target.String()
 	}
 	return result{found, strings.Join(list, ", ")}
 }

@@ -39,7 +39,7 @@ func (r *rules) mapped(s *Server, name, key string) (_ result, known bool) {
 	case name == "reverse", name == "srsdecoder":
 		return r.recipient(s.ctx, key), true
 	case name == "aliases":
-		return r.aliases(key), true
+		return r.aliases(s.ctx, key), true
 	}
 	return result{}, false
 }

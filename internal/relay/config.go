@@ -153,6 +153,7 @@ type Postfix struct {
 	LocalDomains []string `toml:"local_domains"` // senders in them are not rewritten, recipients in them do not leave the house
 	Exclude      []string `toml:"exclude"`       // sender domains that are never rewritten; ".example.com" for all below
 	RewriteLocal bool     `toml:"rewrite_local"` // milter: rewrite also where no recipient leaves the house
+	MilterSPF    bool     `toml:"milter_spf"`    // milter: check SPF as the relay does, and add Received-SPF
 }
 
 // Log is the section [log].

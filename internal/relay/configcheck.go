@@ -278,6 +278,13 @@ func (c *Config) checkPostfix() error {
 			return bad(key, "%q is no address with a port; write \"127.0.0.1:10001\"", a)
 		}
 	}
+	for key, list := range map[string][]string{"postfix.local_domains": p.LocalDomains, "postfix.exclude": p.Exclude} {
+		for _, d := range list {
+			if !isDomain(strings.TrimPrefix(d, ".")) {
+				return bad(key, "%q is no domain; write \"example.com\", or \".example.com\" for all below it", d)
+			}
+		}
+	}
 	for key, a := range map[string]string{"postfix.socketmap": p.Socketmap, "postfix.milter": p.Milter, "postfix.policy": p.Policy} {
 		if a == "" {
 			continue
