@@ -23,17 +23,17 @@ type node struct {
 	failing bool // SERVFAIL for those
 }
 
-// A dnsServer answers from a zone that may be exchanged, over UDP or, because
-// it truncates every UDP answer, over TCP.
+// A dnsServer answers from a zone, over UDP or, because it truncates every UDP
+// answer, over TCP.
 type dnsServer struct {
 	addr    string
-	zone    atomic.Pointer[zone]
+	zone    zone
 	queries atomic.Int64
 	tcpOnly bool
 	done    sync.WaitGroup
 }
 
-func serveDNS(t testing.TB, tcpOnly bool) *dnsServer {
+func serveDNS(t testing.TB, tcpOnly bool, z zone) *dnsServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -43,8 +43,7 @@ func serveDNS(t testing.TB, tcpOnly bool) *dnsServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &dnsServer{addr: l.Addr().String(), tcpOnly: tcpOnly}
-	s.zone.Store(&zone{})
+	s := &dnsServer{addr: l.Addr().String(), zone: z, tcpOnly: tcpOnly}
 	s.done.Add(2)
 	go s.udp(pc)
 	go s.tcp(l)
@@ -122,7 +121,7 @@ func (s *dnsServer) answer(raw []byte) *dns.Msg {
 	m.RecursionAvailable, m.Compress = true, true
 	name := strings.ToLower(q.Question[0].Name)
 	for range 8 {
-		n := (*s.zone.Load())[name]
+		n := s.zone[name]
 		if n == nil {
 			m.Rcode = dns.RcodeNameError
 			return m

@@ -9,10 +9,13 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+	"go.uber.org/goleak"
 	"gopkg.in/yaml.v3"
 
 	"srsd/internal/resolve"
@@ -20,8 +23,9 @@ import (
 )
 
 // The suites of open-spf.org, in testdata with their licences. They are run
-// over the network of this machine, against a DNS server that knows the zone of
-// one scenario at a time.
+// over the network of this machine, against a DNS server for each scenario.
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A scenario is one document of a suite.
 type scenario struct {
@@ -60,13 +64,15 @@ func latin1(s string) string {
 }
 
 func TestRFC7208Suite(t *testing.T) {
+	t.Parallel()
 	for _, tcp := range []bool{false, true} {
 		t.Run(network(tcp), func(t *testing.T) {
-			tests, explanations, queries := runSuite(t, "testdata/rfc7208-tests.yml", tcp, true)
-			if tests != 203 || explanations != 22 {
-				t.Errorf("%d results and %d explanations are right; want 203 and 22", tests, explanations)
+			t.Parallel()
+			right := runSuite(t, "testdata/rfc7208-tests.yml", tcp, true)
+			if right.results != 203 || right.explanations != 22 {
+				t.Errorf("%d results and %d explanations are right; want 203 and 22", right.results, right.explanations)
 			}
-			t.Logf("%d results, %d explanations, %d queries", tests, explanations, queries)
+			t.Logf("%+v", right)
 		})
 	}
 }
@@ -74,10 +80,12 @@ func TestRFC7208Suite(t *testing.T) {
 // The suite of RFC 4408, where both standards agree on the answer or the suite
 // lists the answer of RFC 7208 among its alternatives.
 func TestRFC4408Suite(t *testing.T) {
+	t.Parallel()
 	for _, tcp := range []bool{false, true} {
 		t.Run(network(tcp), func(t *testing.T) {
-			if tests, _, _ := runSuite(t, "testdata/rfc4408-tests.yml", tcp, false); tests != 191 {
-				t.Errorf("%d results are right; want 191", tests)
+			t.Parallel()
+			if right := runSuite(t, "testdata/rfc4408-tests.yml", tcp, false); right.results != 191 {
+				t.Errorf("%d results are right; want 191", right.results)
 			}
 		})
 	}
@@ -90,36 +98,62 @@ func network(tcp bool) string {
 	return "udp"
 }
 
-// runSuite counts what is right. Of alternatives the first is wanted where
-// preferred is set.
-func runSuite(t *testing.T, file string, tcp, preferred bool) (tests, explanations int, queries int64) {
-	server := serveDNS(t, tcp)
+// A score counts what is right, and the questions that it took.
+type score struct{ results, explanations, queries int64 }
+
+// patience is how long a resolver waits for the servers that keep silent. The
+// checks run side by side, so that this costs little.
+const patience = 1500 * time.Millisecond
+
+// runSuite runs a suite. Of alternatives the first is wanted where preferred
+// is set.
+func runSuite(t *testing.T, file string, tcp, preferred bool) score {
+	var results, explanations atomic.Int64
+	var running sync.WaitGroup
+	var servers []*dnsServer
+	slots := make(chan struct{}, 16)
 	for _, sc := range loadSuite(t, file) {
-		z := sc.zone(t)
-		server.zone.Store(&z)
-		checker := &spf.Checker{Resolver: resolve.New(resolve.Config{
-			Servers: []string{server.addr}, Timeout: 60 * time.Millisecond, Retries: -1})}
+		server := serveDNS(t, tcp, sc.zone(t))
+		servers = append(servers, server)
+		checker := &spf.Checker{Resolver: resolve.New(resolve.Config{Servers: []string{server.addr}, Timeout: patience, Retries: -1})}
 		for name, test := range sc.Tests {
-			want := []string(test.Result)
-			if preferred {
-				want = want[:1]
-			}
-			o := checker.Check(t.Context(), netip.MustParseAddr(test.Host), test.Helo, test.MailFrom)
-			if !slices.Contains(want, string(o.Result)) {
-				t.Errorf("%s: %s (%s); want %s", name, o.Result, o.Reason, want)
-				continue
-			}
-			tests++
-			switch {
-			case test.Explanation == "" || o.Result != spf.Fail:
-			case test.Explanation == o.Explanation || test.Explanation == "DEFAULT" && o.Explanation == "":
-				explanations++
-			default:
-				t.Errorf("%s: explanation %q; want %q", name, o.Explanation, test.Explanation)
-			}
+			slots <- struct{}{}
+			running.Go(func() {
+				result, explanation := test.run(t, checker, name, preferred)
+				results.Add(result)
+				explanations.Add(explanation)
+				<-slots
+			})
 		}
 	}
-	return tests, explanations, server.queries.Load()
+	running.Wait()
+	right := score{results: results.Load(), explanations: explanations.Load()}
+	for _, s := range servers {
+		right.queries += s.queries.Load()
+	}
+	return right
+}
+
+// run makes one check and says whether the result is right, and the
+// explanation, if the test states one.
+func (test suiteTest) run(t *testing.T, c *spf.Checker, name string, preferred bool) (result, explanation int64) {
+	want := []string(test.Result)
+	if preferred {
+		want = want[:1]
+	}
+	o := c.Check(t.Context(), netip.MustParseAddr(test.Host), test.Helo, test.MailFrom)
+	if !slices.Contains(want, string(o.Result)) {
+		t.Errorf("%s: %s (%s); want %s", name, o.Result, o.Reason, want)
+		return 0, 0
+	}
+	switch {
+	case test.Explanation == "" || o.Result != spf.Fail:
+		return 1, 0
+	case test.Explanation == o.Explanation || test.Explanation == "DEFAULT" && o.Explanation == "":
+		return 1, 1
+	}
+	t.Errorf("%s: explanation %q; want %q", name, o.Explanation, test.Explanation)
+	return 1, 0
 }
 
 func loadSuite(t *testing.T, file string) []scenario {
