@@ -2,6 +2,7 @@ package receive_test
 
 import (
 	"context"
+	"net"
 	"regexp"
 	"strings"
 	"testing"
@@ -89,6 +90,22 @@ func TestTheTraceOverTLS(t *testing.T) {
 	p.send(hello)
 	if head := b.last(t).header(hello); !strings.Contains(head, "with ESMTPS (TLS 1.3 TLS_") {
 		t.Errorf("implicit TLS: %s", head)
+	}
+}
+
+func TestTheTraceOverIPv6(t *testing.T) {
+	b := start(t)
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skip("needs IPv6 on loopback")
+	}
+	done := make(chan error, 1)
+	go func() { done <- b.server.Serve(l) }()
+	t.Cleanup(func() { l.Close(); <-done })
+	b.addr = l.Addr().String()
+	b.open(t).send(hello)
+	if head := b.last(t).header(hello); !strings.Contains(head, "from client.example ([IPv6:::1])\r\n") || !strings.Contains(head, "client-ip=") {
+		t.Error(head)
 	}
 }
 
