@@ -162,6 +162,18 @@ func TestForwardRefuses(t *testing.T) {
 	}
 }
 
+// 64 octets of local part and a long SRS domain are too much together.
+func TestForwardRefusesLongAddress(t *testing.T) {
+	r := base(FormatSRSD)
+	const in = "a.local.part.of.some.length.xx@example.com"
+	for labels, want := range map[int]error{31: nil, 32: ErrTooLong} {
+		r.Domain = strings.Repeat("label.", labels) + "example"
+		if out, err := r.Forward(in); !errors.Is(err, want) {
+			t.Errorf("%d octets of domain: %s, %v", len(r.Domain), out, err)
+		}
+	}
+}
+
 // What is no longer good is not signed as SRS1, whose age nobody would see.
 func TestStaleSRS0(t *testing.T) {
 	const in = "SRS0=HHHH=AA=orig.example=alice@hop1.example"
