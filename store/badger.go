@@ -160,18 +160,22 @@ func makeDirs(dir string) error {
 	return nil
 }
 
-// openIndex opens badger. All checksums are verified here, table by table: a
-// bad block that badger meets later is skipped without a word.
+// openIndex opens badger.
 func (s *Badger) openIndex() (db *badgerdb.DB, err error) {
+	dir := indexDir(s.dir)
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)
 		}
 		if err != nil {
-			err = fmt.Errorf("store: the index in %s is damaged (%w): restore it from a backup, or move the directory away and start without it", indexDir(s.dir), err)
+			db = nil // what badger returns beside an error cannot even be closed
+			err = fmt.Errorf("store: the index in %s is damaged (%w): restore the data directory from a backup, or move it away and start without it", dir, err)
 		}
 	}()
-	return badgerdb.Open(badgerOptions(indexDir(s.dir), s.log))
+	if err := verifyIndex(dir); err != nil {
+		return nil, err
+	}
+	return badgerdb.Open(badgerOptions(dir, s.log))
 }
 
 func badgerOptions(dir string, log *slog.Logger) badgerdb.Options {
@@ -188,7 +192,7 @@ func badgerOptions(dir string, log *slog.Logger) badgerdb.Options {
 		WithNumLevelZeroTables(2).
 		WithNumLevelZeroTablesStall(8).
 		WithNumCompactors(2).
-		WithChecksumVerificationMode(badgeropts.OnTableAndBlockRead).
+		WithChecksumVerificationMode(badgeropts.OnBlockRead).
 		WithDetectConflicts(false). // there is one writer
 		WithMetricsEnabled(false).
 		WithLogger(badgerLog{log})
