@@ -52,7 +52,7 @@ func (w *walker) checkTerm(t spf.Term, domain string, earlier []spf.Term) {
 		if t.Qualifier == '+' {
 			w.find(Warning, domain, t.Text, "8.3", "authorises every host of the Internet")
 		}
-		if t.Qualifier == '?' {
+		if t.Qualifier == '?' && len(w.path) == 1 { // in an included record it means no match
 			w.find(Warning, domain, t.Text, "8.2", "says nothing about all other hosts: forgers get neutral")
 		}
 	case "ptr":
