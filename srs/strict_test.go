@@ -62,6 +62,8 @@ var reasons = []struct {
 	{"numeric top label", signed(FormatClassic, '0', "G3", "192.0.2.77", "alice"), ErrSyntax, "full domain name"},
 	{"classic, no local part", signed(FormatClassic, '0', "G3", "example.com", ""), ErrSyntax, "local part is empty"},
 	{"classic, separator first", signed(FormatClassic, '0', "G3", "example.com", "+x"), ErrSyntax, "begins with a separator"},
+	{"srsd, quotes inside", signed(FormatSRSD, '0', "G3", "example.com", `"a b"`), ErrHash, "no key"},
+	{"good classic, quotes inside", signed(FormatClassic, '0', "G3", "example.com", `"a b"`), nil, ""},
 	{"SRS1, no SRS0 inside", signed(FormatSRSD, '1', "", "hop.example", "alice"), ErrSyntax, "inside SRS1"},
 	{"SRS1, quote inside", signed(FormatSRSD, '1', "", "hop.example", `=HHHH=G3=a.example="b"`), ErrSyntax, "quote"},
 	{"SRS1 to one label", signed(FormatClassic, '1', "", "localhost", "=HHHH=G3=a.example=b"), ErrSyntax, "full domain name"},
