@@ -2,6 +2,7 @@ package forward
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,5 +127,21 @@ func TestForwardFileSystemGone(t *testing.T) {
 	}
 	if got := expanded(table, "ann@club.example"); got != "ann@t.example" {
 		t.Error(got)
+	}
+}
+
+// TestForwardFileChain: what Load cannot see is bounded when mail comes.
+func TestForwardFileChain(t *testing.T) {
+	var files []string
+	for i := range 11 {
+		files = append(files, fmt.Sprintf("forward/club.example/c%d", i), fmt.Sprintf("c%d", i+1))
+	}
+	files[len(files)-1] = "end@t.example"
+	table := load(t, "", files...)
+	if got := expanded(table, "c0@club.example"); got != "limit" {
+		t.Errorf("11 in a row: %s", got)
+	}
+	if got := expanded(table, "c1@club.example"); !strings.HasPrefix(got, "end@t.example via c2@club.example") {
+		t.Errorf("10 in a row: %s", got)
 	}
 }

@@ -69,6 +69,7 @@ var edits = map[string]func(path, text string) error{
 // reload for each that the watcher sees, and others in between: whoever was there is there at every
 // moment, whoever was not is not, and the last edit is live soon.
 func TestEditsUnderLoad(t *testing.T) {
+	t.Parallel()
 	rounds := 4
 	if *long {
 		rounds = 100/len(edits) + 1

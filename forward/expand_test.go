@@ -115,6 +115,29 @@ func TestExample(t *testing.T) {
 	}
 }
 
+// TestGuide loads the tables of the user's guide.
+func TestGuide(t *testing.T) {
+	text, err := os.ReadFile("../docs/aliases.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(text), "```aliases\n")[1:]
+	if len(blocks) != 2 {
+		t.Errorf("%d tables", len(blocks))
+	}
+	for _, block := range blocks {
+		block, _, _ = strings.Cut(block, "```")
+		load(t, block)
+	}
+	table := load(t, strings.Split(blocks[0], "```")[0])
+	want := "jo@provider.example via jo.public@alumni.example owner owner-board@alumni.example, " +
+		"ann@provider.example via ann.other@alumni.example owner owner-board@alumni.example, " +
+		"ann@home.example via ann.other@alumni.example owner owner-board@alumni.example"
+	if got := expanded(table, "board@alumni.example"); got != want {
+		t.Error(got)
+	}
+}
+
 // TestOrder takes away one entry after the other that would take an address, in
 // the order of virtual(5).
 func TestOrder(t *testing.T) {
@@ -244,11 +267,12 @@ func TestLimits(t *testing.T) {
 	for i := range 10 {
 		fmt.Fprintf(&b, "n7-%d: end@t.example\n", i)
 	}
+	fmt.Fprintf(&b, "same: x@t.example%s\n", strings.Repeat(", x@t.example", 10*100*10))
 	table := load(t, b.String())
-	if n := len(table.Warnings()); n != 1 {
-		t.Errorf("%d warnings, want one about 101 targets: %v", n, table.Warnings())
+	if n := len(table.Warnings()); n != 2 {
+		t.Errorf("%d warnings, want two about more than 100 targets: %v", n, table.Warnings())
 	}
-	for rcpt, want := range map[string]int{"hundred": 100, "twice": 100, "wide": 1, "more": 0} {
+	for rcpt, want := range map[string]int{"hundred": 100, "twice": 100, "wide": 1, "more": 0, "same": 0} {
 		e, err := table.Expand(envelope.MustParse(rcpt + "@club.example"))
 		if len(e.Targets) != want || (want == 0) != errors.Is(err, ErrLimit) {
 			t.Errorf("%s: %d targets, %v", rcpt, len(e.Targets), err)

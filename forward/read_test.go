@@ -1,0 +1,95 @@
+package forward
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestReadFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"none": "no such file", ".": "no regular file", "fifo": "no regular file"} {
+		if _, err := readFile(filepath.Join(dir, name)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestReadFileWaits: a text without an end is waited for, one with an end soon
+// taken, and one from another clock's future at once.
+func TestReadFileWaits(t *testing.T) {
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		text  string
+		age   time.Duration
+		least time.Duration
+		most  time.Duration
+	}{
+		"fresh":      {"jo: x@t.example\n", 0, quiet / 2, patience / 2},
+		"unfinished": {"jo: x@t.exa", 9 * patience / 10, patience / 20, patience},
+		"old":        {"jo: x@t.exa", 2 * patience, 0, patience / 2},
+		"future":     {"jo: x@t.example\n", -time.Hour, 0, patience / 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := write(t, dir, name, c.text)
+			then := time.Now().Add(-c.age)
+			if err := os.Chtimes(path, then, then); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			text, err := readFile(path)
+			if took := time.Since(start); err != nil || text != c.text || took < c.least || took > c.most {
+				t.Errorf("%q, %v after %v", text, err, took)
+			}
+		})
+	}
+}
+
+func TestReadFileNeverQuiet(t *testing.T) {
+	t.Parallel()
+	path := write(t, t.TempDir(), "aliases", "jo: x@t.example\n")
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(quiet / 10):
+				now := time.Now()
+				_ = os.Chtimes(path, now, now)
+			}
+		}
+	}()
+	time.Sleep(quiet / 2)
+	if text, err := readFile(path); err != errChanging {
+		t.Errorf("%q, %v", text, err)
+	}
+	close(stop)
+	<-done
+}
+
+func TestIncludeBounds(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "include/huge", strings.Repeat("x@t.example\n", maxIncludeSize/12+1))
+	write(t, dir, "include/large", strings.Repeat("# filler\n", maxIncludeSize/9-5)+"x@t.example\n")
+	write(t, dir, "aliases", "huge: :include:huge\nonce: :include:large\nmany: "+strings.Repeat(":include:large, ", 64)+"y@t.example\n")
+	got := said(t, house(dir), dir)
+	for _, want := range []string{
+		"aliases:1:7: error: huge is too large\n",
+		"error: the included files have more than 64 MiB together\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("not said: %s in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "aliases:2:") {
+		t.Error(got)
+	}
+}
