@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"srsd/envelope"
+	"srsd/store"
 )
 
 // A group is the routes of a message that can share a transaction: one next
@@ -118,12 +119,27 @@ func (d *Deliverer) attempt(p *Policy, m *envelope.Message, g *group, body envel
 		d.log.LogAttrs(d.life, slog.LevelError, "message cannot be read", slog.String("id", m.ID), slog.Any("error", err))
 		t = &transaction{m: m, rcpts: g.rcpts}
 		t.answer(envelope.NewReply(451, envelope.EnhancedCode{4, 3, 0}, "the message cannot be read"), "")
-		d.hops.release(g.hop, p, unknown, began, d.config.Now())
+		d.hops.release(g.hop, p, unknown, envelope.Reply{}, began, d.config.Now())
 		return
 	}
-	health := d.walkAndSend(p, t, g)
-	d.hops.release(g.hop, p, health, began, d.config.Now())
+	health, why := d.walkAndSend(p, t, g)
+	if back := d.hops.release(g.hop, p, health, why, began, d.config.Now()); back {
+		d.revive(p, g.hop)
+	}
 	d.record(m, g, began)
+}
+
+// revive makes due what waits for a hop that is back.
+func (d *Deliverer) revive(p *Policy, hop string) {
+	f := store.Filter{Domain: hop, State: store.Queued}
+	if p.Smarthost != "" {
+		f.Domain = ""
+	}
+	d.work.add()
+	go func() {
+		defer d.work.done()
+		d.edit(f, store.Retry)
+	}()
 }
 
 // transaction prepares a group's transaction.
@@ -155,7 +171,7 @@ func isASCII(s string) bool {
 // walkAndSend goes from host to host until each recipient has a reply that
 // holds. A temporary refusal of MAIL or RCPT is taken to a second host, because
 // that one may know better; one of the message is not.
-func (d *Deliverer) walkAndSend(p *Policy, t *transaction, g *group) health {
+func (d *Deliverer) walkAndSend(p *Policy, t *transaction, g *group) (health, envelope.Reply) {
 	w := newWalk(d.life, p, d.config.Resolver, g.hop, d.ownName)
 	last, health, dialogues := result{}, unknown, 0
 	for t.open() && dialogues < 2 {
@@ -173,7 +189,7 @@ func (d *Deliverer) walkAndSend(p *Policy, t *transaction, g *group) health {
 				health = dead
 			}
 			if err != nil {
-				last.reply, last.remote = explain(err), remoteName(h.name, addr)
+				last.reply, last.remote = explain(p, err), remoteName(h.name, addr)
 			}
 			if t.stage == dotted || t.stage > untouched && err == nil {
 				break
@@ -188,7 +204,7 @@ func (d *Deliverer) walkAndSend(p *Policy, t *transaction, g *group) health {
 		}
 	}
 	t.close(last)
-	return health
+	return health, last.reply
 }
 
 // open says whether a recipient is without a reply.
@@ -284,8 +300,9 @@ func remoteName(host string, addr netip.AddrPort) string {
 }
 
 // explain makes a reply of an error. It says what went wrong and no names: an
-// error's own text may hold addresses.
-func explain(err error) envelope.Reply {
+// error's own text may hold addresses. That a smarthost will not serve us is no
+// verdict about a message, and may be mended.
+func explain(p *Policy, err error) envelope.Reply {
 	var reply envelope.Reply
 	var errno syscall.Errno
 	var timeout net.Error
@@ -294,7 +311,10 @@ func explain(err error) envelope.Reply {
 	case errors.Is(err, errTLS):
 		return envelope.NewReply(451, envelope.EnhancedCode{4, 7, 5}, "TLS is required and failed")
 	case errors.As(err, &reply):
-		return refusal(reply)
+		if reply = refusal(reply); p.Smarthost != "" && reply.Permanent() {
+			return envelope.NewReply(451, envelope.EnhancedCode{4, 4, 1}, "the smarthost does not serve us: %d", reply.Code)
+		}
+		return reply
 	case errors.Is(err, errReply):
 		return envelope.NewReply(451, envelope.EnhancedCode{4, 5, 0}, "the next server does not speak SMTP")
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():

@@ -54,7 +54,10 @@ var verdicts = map[tally]verdict{
 	{true, true, true}:   sayQueued,
 }
 
-var replyAccepted = envelope.NewReply(250, envelope.EnhancedCode{2, 0, 0}, "accepted")
+var (
+	replyAccepted = envelope.NewReply(250, envelope.EnhancedCode{2, 0, 0}, "accepted")
+	replyGone     = envelope.NewReply(451, envelope.EnhancedCode{4, 4, 2}, "the client did not wait for the answer")
+)
 
 // Deliver brings a message to its targets as far as the budget reaches and
 // queues the rest. It returns the reply to the client's final dot; where that is
@@ -69,13 +72,16 @@ func (d *Deliverer) Deliver(ctx context.Context, m envelope.Message, body envelo
 	defer d.work.done()
 	p := d.policy.Load()
 	gs := groups(p, m.Routes)
+	if len(gs) == 0 {
+		return replyAccepted // it goes nowhere, which is what the alias says
+	}
 	overload := d.cutting.Add(1) > maxCutThrough
 	defer d.cutting.Add(-1)
 	if p.Mode == QueueFirst || overload {
 		return d.queueFirst(p, m, gs, body)
 	}
-	if ctx.Err() != nil { // nobody is there to hear the answer
-		return envelope.NewReply(451, envelope.EnhancedCode{4, 3, 0}, "cancelled")
+	if ctx.Err() != nil {
+		return replyGone
 	}
 	runs := make([]*run, len(gs))
 	turn, giveUp := context.WithCancel(d.life)
@@ -88,7 +94,7 @@ func (d *Deliverer) Deliver(ctx context.Context, m envelope.Message, body envelo
 	}
 	awaitAll(runs, p.Budget)
 	giveUp()
-	return d.answer(p, m, runs, body)
+	return d.answer(ctx, p, m, runs, body)
 }
 
 // run waits for a turn at the next hop and makes the attempt.
@@ -102,7 +108,7 @@ func (d *Deliverer) run(turn context.Context, p *Policy, m *envelope.Message, r 
 	}
 	if !r.state.CompareAndSwap(pending, started) {
 		r.err = context.Canceled
-		d.hops.release(r.hop, p, unknown, began, began)
+		d.hops.release(r.hop, p, unknown, envelope.Reply{}, began, began)
 		return
 	}
 	d.attempt(p, m, r.group, body)
@@ -136,7 +142,7 @@ func (r *run) under() bool {
 }
 
 // answer makes the reply from what has become of the runs.
-func (d *Deliverer) answer(p *Policy, m envelope.Message, runs []*run, body envelope.Body) envelope.Reply {
+func (d *Deliverer) answer(ctx context.Context, p *Policy, m envelope.Message, runs []*run, body envelope.Body) envelope.Reply {
 	var e entryBuilder
 	var t tally
 	var refused, relayed []result
@@ -170,7 +176,11 @@ func (d *Deliverer) answer(p *Policy, m envelope.Message, runs []*run, body enve
 		}
 	}
 	e.refused = refused
-	switch verdicts[t] {
+	said := verdicts[t]
+	if ctx.Err() != nil && (said == sayReported || said == sayQueued) {
+		return replyGone // and will come back: what we did for it now would be done twice
+	}
+	switch said {
 	case sayRefused:
 		return refusalOf(refused)
 	case sayReported:
@@ -272,11 +282,13 @@ func (d *Deliverer) enqueue(p *Policy, m envelope.Message, e *entryBuilder, body
 		d.work.add()
 		go func() {
 			defer d.work.done()
-			if <-r.done; r.err != nil {
-				d.putBack(p, l, r.group, nil)
-				return
+			if <-r.done; r.err == nil {
+				d.settle(l, ofDelivery(r.results(), l.Delivery))
+			} else if d.life.Err() == nil {
+				d.settle(l, ofDelivery(d.sitOut(r.group), l.Delivery))
+			} else {
+				d.leases.drop(l) // srsd ends; the next start finds it
 			}
-			d.settle(l, ofDelivery(r.results(), l.Delivery))
 		}()
 	}
 	return reply, ok

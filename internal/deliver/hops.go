@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"srsd/envelope"
 )
 
 // A hops knows how each next hop fares: how many attempts are under way, who
@@ -17,11 +19,12 @@ type hops struct {
 
 type hop struct {
 	active   int
-	waiting  []chan error // first come, first served
-	failures int          // in a row; attempts that began together count once
-	failed   time.Time    // when the last one failed
-	until    time.Time    // not before then
-	served   time.Time    // when it last did its work
+	waiting  []chan error   // first come, first served
+	failures int            // in a row; attempts that began together count once
+	failed   time.Time      // when the last one failed
+	until    time.Time      // not before then
+	served   time.Time      // when it last did its work
+	last     envelope.Reply // why it failed
 }
 
 // health is what an attempt says about its next hop.
@@ -37,8 +40,10 @@ const (
 var errBackOff = errors.New("deliver: the next hop is left alone for a while")
 
 // Back-off begins with the second failure in a row, so that a short hiccup
-// delays nothing, and doubles up to a limit. While it lasts nobody tries;
-// after it one attempt at a time does, until one is served.
+// delays nothing, and doubles up to a limit. While it lasts nobody tries; after
+// it one attempt at a time does, until one is served. What is due meanwhile
+// fares as the last attempt did, so that a long queue for a dead host grows old
+// without a connection for each message.
 const (
 	minBackOff = 30 * time.Second
 	maxBackOff = 10 * time.Minute
@@ -107,21 +112,23 @@ func (h *hops) acquire(ctx context.Context, name string, perHop int, now time.Ti
 	return <-turn // it came at the same moment
 }
 
-// release ends an attempt that began at a time and says how the hop was.
-func (h *hops) release(name string, p *Policy, s health, began, now time.Time) {
+// release ends an attempt that began at a time and says how the hop was, and
+// why. It returns true where the hop is back after a back-off.
+func (h *hops) release(name string, p *Policy, s health, why envelope.Reply, began, now time.Time) (back bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	x := h.get(name, now)
 	x.active--
 	switch s {
 	case alive:
+		back = x.failures > 2
 		x.failures, x.served = 0, now
 	case dead:
 		if !began.Before(x.failed) {
 			x.failures++
 			x.until = now.Add(backOff(x.failures, p))
 		}
-		x.failed = now
+		x.failed, x.last = now, why
 	}
 	limit := x.limit(p.ConnectionsPerHop, now)
 	for len(x.waiting) > 0 {
@@ -133,13 +140,24 @@ func (h *hops) release(name string, p *Policy, s health, began, now time.Time) {
 		case limit < p.ConnectionsPerHop:
 			turn <- errBackOff
 		default:
-			return
+			return back
 		}
 		x.waiting = x.waiting[1:]
 	}
 	if x.failures == 0 && x.active == 0 && now.Sub(x.served) > time.Minute {
 		delete(h.hops, name)
 	}
+	return back
+}
+
+// why is what the last attempt at a hop in back-off came to.
+func (h *hops) why(name string) envelope.Reply {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if x := h.hops[name]; x != nil && x.last.Temporary() {
+		return x.last
+	}
+	return envelope.NewReply(451, envelope.EnhancedCode{4, 4, 1}, "the next server did not answer")
 }
 
 func backOff(failures int, p *Policy) time.Duration {
@@ -172,19 +190,6 @@ func (h *hops) open(name string, perHop int, now time.Time) (ok bool, until time
 	return false, x.until
 }
 
-// sleep is the time until the next back-off ends, a minute at most.
-func (h *hops) sleep(now time.Time) time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	d := time.Minute
-	for _, x := range h.hops {
-		if left := x.until.Sub(now); x.failures >= 2 && left > 0 {
-			d = min(d, left)
-		}
-	}
-	return d
-}
-
 // appetite is how many leases of a hop are worth having at once. One that is
 // known to serve may have some ready for each connection, so that none waits
 // for the store.
@@ -195,9 +200,8 @@ func (h *hops) appetite(name string, perHop int, now time.Time) int {
 	if x == nil {
 		return perHop
 	}
-	limit := x.limit(perHop, now)
-	if limit == perHop && now.Sub(x.served) < time.Minute {
+	if x.failures < 2 && now.Sub(x.served) < time.Minute {
 		return 8 * perHop
 	}
-	return limit
+	return perHop
 }

@@ -85,8 +85,8 @@ func (d *Deliverer) room(p *Policy, now time.Time) int {
 	return max(0, n)
 }
 
-// rest waits until there may be work: a lease is free again, something is due,
-// or a back-off is over. It takes a breath first, a longer one each time in a
+// rest waits until there may be work: a lease is free again, or something is
+// due. It takes a breath first, a longer one each time in a
 // row, because what is due may be what nobody wants now.
 func (d *Deliverer) rest(ctx context.Context, free <-chan struct{}, idle int) {
 	timer := time.NewTimer(min(breath<<min(idle, 10), maxBreath))
@@ -99,7 +99,7 @@ func (d *Deliverer) rest(ctx context.Context, free <-chan struct{}, idle int) {
 		return
 	case <-timer.C:
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.hops.sleep(d.config.Now()))
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	d.config.Queue.Wake(ctx)
 }
@@ -133,13 +133,17 @@ func (d *Deliverer) workOn(p *Policy, l store.Lease) {
 	for _, g := range groups(p, todo) {
 		began := d.config.Now()
 		if err := d.hops.acquire(d.life, g.hop, p.ConnectionsPerHop, began); err != nil {
-			d.putBack(p, l, g, results)
-			return
+			if d.life.Err() != nil {
+				d.leases.drop(l) // srsd ends; the next start finds it
+				return
+			}
+			results = append(results, d.sitOut(g)...)
+			continue
 		}
 		if body == nil {
 			var err error
 			if body, err = d.config.Queue.OpenBody(d.life, l.Delivery.Entry); err != nil {
-				d.hops.release(g.hop, p, unknown, began, began)
+				d.hops.release(g.hop, p, unknown, envelope.Reply{}, began, began)
 				d.damaged(l, err)
 				return
 			}
@@ -151,29 +155,11 @@ func (d *Deliverer) workOn(p *Policy, l store.Lease) {
 	d.settle(l, results)
 }
 
-// putBack ends a lease that could not have its turn. That was no attempt: the
-// schedule stays where it was, unless a part of the routes has been tried.
-func (d *Deliverer) putBack(p *Policy, l store.Lease, g *group, results []result) {
-	if len(results) > 0 {
-		t := transaction{rcpts: g.rcpts}
-		t.answer(envelope.NewReply(451, envelope.EnhancedCode{4, 4, 5}, "the next hop is busy"), "")
-		d.settle(l, append(results, g.results()...))
-		return
-	}
-	now := d.config.Now()
-	_, due := d.hops.open(g.hop, p.ConnectionsPerHop, now)
-	if errors.Is(d.life.Err(), context.Canceled) {
-		d.leases.drop(l) // srsd ends; the next start finds it
-		return
-	}
-	d.finish(store.Outcome{Lease: l, Routes: l.Delivery.Routes, Due: later(due, now.Add(time.Second)), Delayed: l.Delivery.Delayed}, func() {})
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
+// sitOut gives a group the answer that the next hop's last attempt got.
+func (d *Deliverer) sitOut(g *group) []result {
+	t := transaction{rcpts: g.rcpts}
+	t.answer(d.hops.why(g.hop), "")
+	return g.results()
 }
 
 // damaged holds a delivery whose body cannot be read, so that the operator can
