@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -31,48 +32,47 @@ func TestReadFileWaits(t *testing.T) {
 		least time.Duration
 		most  time.Duration
 	}{
-		"fresh":      {"jo: x@t.example\n", 0, quiet / 2, patience / 2},
-		"unfinished": {"jo: x@t.exa", 9 * patience / 10, patience / 20, patience},
-		"old":        {"jo: x@t.exa", 2 * patience, 0, patience / 2},
-		"future":     {"jo: x@t.example\n", -time.Hour, 0, patience / 2},
+		"fresh":      {"jo: x@t.example\n", 0, quiet, 2 * quiet},
+		"unfinished": {"jo: x@t.exa", 9 * patience / 10, patience / 10, patience / 5},
+		"old":        {"jo: x@t.exa", 2 * patience, 0, 0},
+		"future":     {"jo: x@t.example\n", -time.Hour, 0, 0},
 	} {
-		t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			path := write(t, dir, name, c.text)
-			then := time.Now().Add(-c.age)
-			if err := os.Chtimes(path, then, then); err != nil {
-				t.Fatal(err)
-			}
+			touch(t, path, time.Now().Add(-c.age))
 			start := time.Now()
 			text, err := readFile(path)
 			if took := time.Since(start); err != nil || text != c.text || took < c.least || took > c.most {
-				t.Errorf("%q, %v after %v", text, err, took)
+				t.Errorf("%s: %q, %v after %v", name, text, err, took)
 			}
 		})
 	}
 }
 
-func TestReadFileNeverQuiet(t *testing.T) {
-	t.Parallel()
-	path := write(t, t.TempDir(), "aliases", "jo: x@t.example\n")
-	stop, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(quiet / 10):
-				now := time.Now()
-				_ = os.Chtimes(path, now, now)
-			}
-		}
-	}()
-	time.Sleep(quiet / 2)
-	if text, err := readFile(path); err != errChanging {
-		t.Errorf("%q, %v", text, err)
+func touch(t *testing.T, path string, when time.Time) {
+	t.Helper()
+	if err := os.Chtimes(path, when, when); err != nil {
+		t.Error(err)
 	}
-	close(stop)
-	<-done
+}
+
+func TestReadFileNeverQuiet(t *testing.T) {
+	path := write(t, t.TempDir(), "aliases", "jo: x@t.example\n")
+	synctest.Test(t, func(t *testing.T) {
+		done := make(chan struct{})
+		go func() {
+			for end := time.Now().Add(2 * maxQuiet); time.Now().Before(end); time.Sleep(quiet / 10) {
+				touch(t, path, time.Now())
+			}
+			close(done)
+		}()
+		synctest.Wait()
+		start := time.Now()
+		if text, err := readFile(path); err != errChanging || time.Since(start) > maxQuiet+quiet {
+			t.Errorf("%q, %v after %v", text, err, time.Since(start))
+		}
+		<-done
+	})
 }
 
 func TestIncludeBounds(t *testing.T) {
