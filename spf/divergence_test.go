@@ -76,9 +76,14 @@ var divergences = []struct {
 	{name: "a label too long", zone: "d.example TXT v=spf1 a:%{l}.e.example -all", from: strings.Repeat("x", 64) + "@d.example", want: spf.Fail},
 	{name: "include of a name nobody can ask for", zone: "d.example TXT v=spf1 include:%{l}.e.example -all", from: strings.Repeat("x", 64) + "@d.example", want: spf.PermError},
 
+	{name: "redirect to an empty name", zone: "d.example TXT v=spf1 redirect=%{h}", want: spf.PermError},
+	{name: "include of an empty name", zone: "d.example TXT v=spf1 include:%{h} +all", want: spf.PermError},
+	{name: "a of an empty name", zone: "d.example TXT v=spf1 a:%{h} -all", want: spf.Fail},
+
 	// Internationalised mail, RFC 8616, section 4.
 	{name: "U-labels", zone: "xn--bcher-kva.example TXT v=spf1 exists:%{o}.e.example -all\nxn--bcher-kva.example.e.example A 127.0.0.2", from: "ann@bücher.example", want: spf.Pass},
 	{name: "a local part beyond ASCII", zone: "d.example TXT v=spf1 exists:%{l}.e.example exists:%{S}.e.example a:h.example -all\nh.example A 203.0.113.1\nb\\195\\188cher.e.example A 127.0.0.2\nb%c3%bccher%40d.example.e.example A 127.0.0.2", from: "bücher@d.example", want: spf.Fail},
+	{name: "redirect with a local part beyond ASCII", zone: "d.example TXT v=spf1 redirect=%{l}.e.example", from: "bücher@d.example", want: spf.Neutral},
 	{name: "a domain that is no IDN", zone: "d.example TXT v=spf1 +all", from: "x@\xff\xfe.example", want: spf.None},
 
 	// The client's family, section 5.

@@ -10,7 +10,8 @@
 // A record is parsed whole before any of it is evaluated, so that an error
 // anywhere is a permerror whoever the client is (section 4.6). Only addresses
 // of the client's family are asked for. The package keeps no state, logs
-// nothing and starts no goroutine.
+// nothing and starts no goroutine. What the owner of a domain wants to know
+// about its record is in package spflint.
 //
 // # Where the standard leaves a choice
 //

@@ -195,7 +195,9 @@ func (e *evaluation) target(spec, domain string) (name string, usable bool, err 
 		return "", false, err
 	}
 	// Section 7.3: what is too long loses labels on the left.
-	name = shorten(name)
+	if name = shorten(name); name == "" {
+		name = "."
+	}
 	return name, isName(name), nil
 }
 

@@ -139,8 +139,8 @@ func isTopLabel(s string) bool {
 const maxExpansion = 8 << 10
 
 // expand replaces the macros of a string that has passed checkMacros. Not ok
-// means that the local part cannot stand in a name (RFC 8616, section 4), or
-// that the result is too long to mean anything.
+// means that the local part cannot stand in it (RFC 8616, section 4). Of what
+// grows too long to mean anything nothing is left.
 func (e *evaluation) expand(s, domain string) (text string, ok bool, err *trouble) {
 	i := strings.IndexByte(s, '%')
 	if i < 0 {
@@ -164,7 +164,7 @@ func (e *evaluation) expand(s, domain string) (text string, ok bool, err *troubl
 			b = m.appendTo(b, value)
 		}
 		if len(b) > maxExpansion {
-			return "", false, nil
+			return "", true, nil
 		}
 		i = strings.IndexByte(s, '%')
 	}
