@@ -1,6 +1,8 @@
 package forward
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -75,6 +77,23 @@ func (p *parser) check() {
 			i++
 		}
 	}
+}
+
+// checkPostmaster makes sure that somebody reads the mail for postmaster, where
+// that is left to an alias.
+func (p *parser) checkPostmaster() {
+	to := p.t.postmaster
+	if p.errs.Fatal() || to.IsNull() || !p.t.Owns(to.Domain()) {
+		return
+	}
+	e, err := p.t.Expand(to)
+	if err == nil && len(e.Targets) > 0 {
+		return
+	}
+	p.errs = append(p.errs, Error{
+		File: "forward.postmaster", Warning: errors.Is(err, ErrFile),
+		Text: fmt.Sprintf("%v must be an alias that leads to somebody", to),
+	})
 }
 
 // walk returns the length of the longest chain from an alias on.

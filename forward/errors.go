@@ -21,18 +21,22 @@ var (
 
 // An Error is one mistake in an alias file, at its place.
 type Error struct {
-	File    string
-	Line    int // from 1; 0 where the file as a whole is meant
-	Col     int // in characters, from 1
+	File    string // or the key of the configuration that is meant
+	Line    int    // from 1; 0 where the file as a whole is meant
+	Col     int    // in characters, from 1
 	Text    string
 	Warning bool // the file loads all the same
 }
 
-// Error is "FILE:LINE:COL: error: text", as compilers write it.
+// Error is "FILE:LINE:COL: error: text", as compilers write it, or without the
+// numbers where there are none.
 func (e Error) Error() string {
 	level := "error"
 	if e.Warning {
 		level = "warning"
+	}
+	if e.Line == 0 {
+		return fmt.Sprintf("%s: %s: %s", e.File, level, e.Text)
 	}
 	return fmt.Sprintf("%s:%d:%d: %s: %s", e.File, e.Line, e.Col, level, e.Text)
 }

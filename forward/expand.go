@@ -51,6 +51,17 @@ func (t *Table) Expand(rcpt envelope.Address) (Expansion, error) {
 	return Expansion{}, ErrUnknown
 }
 
+// expandPostmaster expands Config.Postmaster, past the aliases of postmaster.
+func (t *Table) expandPostmaster() (Expansion, error) {
+	switch {
+	case t.postmaster.IsNull():
+		return Expansion{}, ErrUnknown
+	case t.Owns(t.postmaster.Domain()):
+		return t.Expand(t.postmaster)
+	}
+	return Expansion{Targets: []Target{{Address: t.postmaster}}}, nil
+}
+
 // An expander is one expansion under way.
 type expander struct {
 	t       *Table

@@ -309,3 +309,33 @@ func TestTargetDomains(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestPostmasterIsAnAlias(t *testing.T) {
+	for aliases, want := range map[string]string{
+		"root: root@target.example\n":                       "",
+		"other: root@target.example\n":                      "forward.postmaster: error: root@club.example must be an alias that leads to somebody\n",
+		"root: postmaster\n":                                "forward.postmaster: error: root@club.example must be an alias that leads to somebody\n",
+		"root: :blackhole:\n":                               "forward.postmaster: error: root@club.example must be an alias that leads to somebody\n",
+		"root: x@target.example\npostmaster: :blackhole:\n": "",
+	} {
+		dir := t.TempDir()
+		write(t, dir, "aliases", aliases)
+		c := house(dir)
+		c.Postmaster = envelope.MustParse("root@club.example")
+		if got := said(t, c, dir); got != want {
+			t.Errorf("%q: %s", aliases, got)
+		}
+		if want != "" {
+			continue
+		}
+		table, err := Load(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := Router{Table: table, SRS: map[string]Rewriter{"srs.example": stub("srs.example")}, SRSDomain: func(string) string { return "srs.example" }}
+		d := r.Route(t.Context(), Request{ReversePath: envelope.MustParse("ann@sender.example"), Recipient: envelope.MustParse("postmaster@alumni.example")})
+		if d.Kind != Postmaster || len(d.Routes) != 1 || d.Routes[0].Target.Domain() != "target.example" {
+			t.Errorf("%q: %s", aliases, decided(d))
+		}
+	}
+}

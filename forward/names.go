@@ -93,11 +93,12 @@ func (p *parser) domain(name string) (domain, error) {
 	if err := envelope.CheckDomain(name); err != nil {
 		return domain{}, err
 	}
+	// Cloned, or the table would keep the text of the whole file in memory.
+	name = strings.Clone(name)
 	folded := foldDomain(name)
 	d := domain{folded: folded, ours: p.t.domains[folded] || p.infer, srs: p.srs[folded]}
 	if len(p.seen) < maxDomains {
-		// Clone, or this key keeps the text of the whole file in memory.
-		p.seen[strings.Clone(name)] = d
+		p.seen[name] = d
 	}
 	return d, nil
 }

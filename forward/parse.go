@@ -3,10 +3,8 @@ package forward
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"regexp"
 	"strings"
-	"unicode/utf8"
 
 	"srsd/envelope"
 )
@@ -67,88 +65,6 @@ func (p *parser) note(warning bool, at place, format string, args ...any) {
 
 // name is a file's name; files count from 1.
 func (p *parser) name(file int) string { return p.t.files[file-1] }
-
-// files reads the alias files.
-func (p *parser) files(names []string) {
-	texts := make([]string, len(names))
-	total, lines := 0, 0
-	for i, name := range names {
-		text, err := readFile(name)
-		if err != nil {
-			p.errs = append(p.errs, Error{File: name, Line: 1, Col: 1, Text: reason(err)})
-			continue
-		}
-		texts[i] = text
-		total += len(text)
-		lines += strings.Count(text, "\n")
-	}
-	if total > math.MaxUint32/2 {
-		p.errs = append(p.errs, Error{File: names[0], Text: "the files have more than 2 GiB"})
-		return
-	}
-	// What an entry loses on its way from the file to the book, it gains in
-	// numbers, and a few octets more.
-	p.out.Grow(total + 6*lines)
-	p.t.book.reserve(lines)
-	for i, text := range texts {
-		if s := p.open(names[i], text, false); s != nil {
-			p.file(s)
-		}
-		texts[i] = ""
-	}
-	p.table()
-}
-
-// table gives what has been read to the table.
-func (p *parser) table() { p.t.book.text = p.out.String() }
-
-// open starts a scanner; nil where the octets of the text cannot be a table.
-func (p *parser) open(name, text string, list bool) *scanner {
-	p.t.files = append(p.t.files, name)
-	s := &scanner{file: len(p.t.files), text: text, line: 1, list: list, ended: !list}
-	s.text = strings.TrimPrefix(text, "\uFEFF")
-	ok := true
-	line, bad := 1, place{}
-	for i := 0; i < len(s.text); i++ {
-		c := s.text[i]
-		if c >= ' ' && c != 0x7f || c == '\t' {
-			continue
-		}
-		if c == '\n' {
-			line++
-		} else if c != '\r' || i+1 < len(s.text) && s.text[i+1] != '\n' {
-			bad, ok = place{s, i, line}, false
-			p.fail(bad, "control character %#02x", c)
-		}
-		if len(p.errs) >= maxErrors {
-			break
-		}
-	}
-	if !utf8.ValidString(s.text) {
-		ok = false
-		p.fail(invalidUTF8(s), "invalid UTF-8")
-	}
-	if !ok {
-		return nil
-	}
-	if !list && s.text != "" && !strings.HasSuffix(s.text, "\n") {
-		p.warn(place{s, len(s.text), line}, "the last line does not end: is the file complete?")
-	}
-	return s
-}
-
-func invalidUTF8(s *scanner) place {
-	line := 1
-	for i, r := range s.text {
-		if r == '\n' {
-			line++
-		}
-		if r == utf8.RuneError && !strings.HasPrefix(s.text[i:], "\uFFFD") {
-			return place{s, i, line}
-		}
-	}
-	return place{s, len(s.text), line}
-}
 
 // file reads an alias file. Its first entry says whether the names end in
 // colons, as in aliases(5), or in white space, as in virtual(5).

@@ -121,10 +121,10 @@ func (r *Router) alias(ctx context.Context, req Request, rcpt envelope.Address, 
 func (r *Router) postmaster(ctx context.Context, req Request, rcpt envelope.Address, domain string) Decision {
 	e, err := r.Table.Expand(rcpt)
 	if err != nil || len(e.Targets) == 0 {
-		if r.Table.postmaster.IsNull() {
-			return Decision{Kind: Refused, Reply: replyUnknown, Err: err}
-		}
-		e.Targets = []Target{{Address: r.Table.postmaster}}
+		e, err = r.Table.expandPostmaster()
+	}
+	if err != nil || len(e.Targets) == 0 {
+		return Decision{Kind: Refused, Reply: replyBroken, Err: err}
 	}
 	if domain == "" {
 		domain = r.Table.first

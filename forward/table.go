@@ -68,6 +68,7 @@ func Load(c Config) (*Table, error) {
 	p := newParser(t, c)
 	p.files(c.Files)
 	p.check()
+	p.checkPostmaster()
 	list := p.errs.sorted(t.files)
 	if list.Fatal() {
 		return nil, list
