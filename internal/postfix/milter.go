@@ -318,7 +318,7 @@ func (m *milter) change(t *mail) bool {
 		m.server.log.Info("rewritten", "id", m.id, "reverse_path", t.from.String())
 	}
 	if t.spf.header != "" {
-		m.answer(modInsertHeader, "\x00\x00\x00\x00"+cstring("Received-SPF", " "+strings.ReplaceAll(t.spf.header, "\r\n", "\n")))
+		m.answer(modInsertHeader, "\x00\x00\x00\x00"+cstring("Received-SPF", strings.ReplaceAll(t.spf.header, "\r\n", "\n")))
 	}
 	return true
 }

@@ -142,7 +142,11 @@ func (s *Server) admit(raw net.Conn, d Door, serve func(*conn) error) {
 				s.log.Error("panic, the connection ends", "door", string(d), "client", raw.RemoteAddr().String(), "err", fmt.Sprint(v))
 			}
 		}()
-		if err := serve(c); err != nil && !isEnd(err) {
+		err := serve(c)
+		if errors.Is(err, errMalformed) {
+			c.linger()
+		}
+		if err != nil && !isEnd(err) {
 			s.log.Warn("connection ended", "door", string(d), "client", raw.RemoteAddr().String(), "err", err)
 		}
 	}()
@@ -152,7 +156,7 @@ func (s *Server) dismiss(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
-	c.finish()
+	c.Close()
 }
 
 // isEnd says whether an error is the ordinary end of a connection.
@@ -260,10 +264,9 @@ func (c *conn) drain() {
 	}
 }
 
-// finish sends what is left and closes. A client that has sent more than was
-// read would lose the last answer to a reset, so the rest is read for a moment.
-func (c *conn) finish() {
-	defer c.Close()
+// linger sends what is left and waits a moment for the client to close. A client
+// that has sent more than was read would lose the last answer to a reset.
+func (c *conn) linger() {
 	_ = c.SetDeadline(time.Now().Add(time.Second))
 	if c.w.Flush() != nil {
 		return

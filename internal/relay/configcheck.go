@@ -280,7 +280,7 @@ func (c *Config) checkPostfix() error {
 	}
 	for key, list := range map[string][]string{"postfix.local_domains": p.LocalDomains, "postfix.exclude": p.Exclude} {
 		for _, d := range list {
-			if !isDomain(strings.TrimPrefix(d, ".")) {
+			if !isHostname(strings.TrimPrefix(d, ".")) {
 				return bad(key, "%q is no domain; write \"example.com\", or \".example.com\" for all below it", d)
 			}
 		}
