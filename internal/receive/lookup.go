@@ -11,9 +11,9 @@ import (
 	"srsd/envelope"
 )
 
-// lookupTimeout bounds what a session asks the DNS beside SPF. Whoever does not
-// answer by then does not list, and gives no name.
-const lookupTimeout = 3 * time.Second
+// lookupTimeout bounds each thing that a session asks the DNS beside SPF. A list
+// that does not answer by then does not list, and a name that does not is none.
+const lookupTimeout = 2 * time.Second
 
 // A listing is what the lists say about a client.
 type listing struct {
@@ -26,22 +26,18 @@ type listing struct {
 // recipients; the zero reply lets them pass.
 func (s *session) checkLists(p *Policy) envelope.Reply {
 	r := s.server.resolver
-	if r == nil {
+	if r == nil || !s.conn.ip.IsValid() {
 		return envelope.Reply{}
 	}
 	if p.ReverseNames && !s.named {
-		ctx, cancel := context.WithTimeout(s.server.context, lookupTimeout)
-		s.name, s.named = reverseName(ctx, r, s.conn.ip), true
-		cancel()
+		s.name, s.named = reverseName(s.server.context, r, s.conn.ip), true
 	}
 	if len(p.BlockLists) == 0 {
 		return envelope.Reply{}
 	}
 	if s.listed == nil {
-		ctx, cancel := context.WithTimeout(s.server.context, lookupTimeout)
-		l := lookUp(ctx, r, s.conn.ip, p)
+		l := lookUp(s.server.context, r, s.conn.ip, p)
 		s.listed = &l
-		cancel()
 	}
 	switch s.listed.action {
 	case Reject:
@@ -53,60 +49,47 @@ func (s *session) checkLists(p *Policy) envelope.Reply {
 	}
 }
 
-// lookUp asks the lists, all of them at once.
-func lookUp(ctx context.Context, r Resolver, ip netip.Addr, p *Policy) listing {
-	zones := make([]string, 0, len(p.AllowLists)+len(p.BlockLists))
-	zones = append(zones, p.AllowLists...)
-	for _, l := range p.BlockLists {
-		zones = append(zones, l.Zone)
-	}
-	type answer struct {
-		place int
-		on    bool
-	}
-	answers := make(chan answer, len(zones))
-	for i, zone := range zones {
-		go func() { answers <- answer{i, isListed(ctx, r, ip, zone)} }()
-	}
-	on := make([]bool, len(zones))
-	for range zones {
-		a := <-answers
-		on[a.place] = a.on
-	}
-	for i := range p.AllowLists {
-		if on[i] {
+// lookUp asks the lists, one after the other and only as long as their answer
+// matters.
+func lookUp(ctx context.Context, r Resolver, ip netip.Addr, p *Policy) (l listing) {
+	for _, zone := range p.AllowLists {
+		if isListed(ctx, r, ip, zone) {
 			return listing{}
 		}
 	}
-	var l listing
-	for i, list := range p.BlockLists {
-		if !on[len(p.AllowLists)+i] {
+	for _, list := range p.BlockLists {
+		if !isListed(ctx, r, ip, list.Zone) {
 			continue
 		}
-		switch {
-		case list.Action == Mark:
+		switch list.Action {
+		case Mark:
 			l.zones = append(l.zones, list.Zone)
-		case list.Action == Defer:
-			if l.action == "" {
-				l.action = Defer
-			}
+		case Defer:
+			l.action = Defer
 		default:
 			l.action = Reject
+			return l
 		}
 	}
 	return l
 }
 
+var (
+	loopback = netip.MustParsePrefix("127.0.0.0/8")
+	sulking  = netip.MustParsePrefix("127.255.255.0/24")
+)
+
 // isListed follows RFC 5782, section 2: an address in 127.0.0.0/8 lists. Lists
 // say with 127.255.255.0/24 that they do not like the question.
 func isListed(ctx context.Context, r Resolver, ip netip.Addr, zone string) bool {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
 	addrs, _, err := r.Addr(ctx, reversed(ip)+"."+zone, false)
 	if err != nil {
 		return false
 	}
 	for _, a := range addrs {
-		a = a.Unmap()
-		if b := a.As4(); a.Is4() && b[0] == 127 && (b[1] != 255 || b[2] != 255) {
+		if loopback.Contains(a.Unmap()) && !sulking.Contains(a.Unmap()) {
 			return true
 		}
 	}
@@ -141,6 +124,8 @@ func reversed(ip netip.Addr) string {
 // it has none that may stand in a header.
 func reverseName(ctx context.Context, r Resolver, ip netip.Addr) string {
 	const most = 5
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
 	names, _, err := r.PTR(ctx, ip)
 	if err != nil {
 		return ""
