@@ -61,7 +61,7 @@ type Deliverer struct {
 	work    work         // everything that Run must wait for
 	life    context.Context
 	end     context.CancelFunc // of life: attempts stop
-	reports sync.Mutex         // one decision about reports at a time
+	reports reports
 }
 
 // maxCutThrough is how many messages may wait for their targets at one time.

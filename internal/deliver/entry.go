@@ -52,12 +52,8 @@ func (b *entryBuilder) entry(p *Policy, m envelope.Message, now time.Time) store
 			Attempts: attempts(about(b.deferred, b.refused, routes), now), Tries: 1, Due: now.Add(jitter(p.wait(1)))})
 	}
 	for _, x := range byDomain(refused) {
-		patience := reportPatience
-		if p.DelayWarning > 0 {
-			patience = p.DelayWarning
-		}
 		e.Deliveries = append(e.Deliveries, store.Delivery{Domain: x.domain, Routes: x.routes, State: store.Queued,
-			Attempts: attempts(about(b.deferred, b.refused, x.routes), now), Tries: 1, Due: now.Add(patience)})
+			Attempts: attempts(about(b.deferred, b.refused, x.routes), now), Tries: 1, Due: now.Add(p.patience())})
 	}
 	for _, x := range byDomain(routesOf(b.failed)) {
 		e.Deliveries = append(e.Deliveries, store.Delivery{Domain: x.domain, Routes: x.routes, State: store.Failed,

@@ -91,8 +91,13 @@ func (l *leases) list() []store.Lease {
 	return all
 }
 
-// A ledger brings outcomes to the store, those that come while it writes as one
-// batch: whoever finds it idle writes for all who come after.
+// gathering is how long a ledger waits for more outcomes before it writes. Each
+// write is a flush of the disk that new mail waits for; a message whose outcome
+// is lost in a crash is sent again.
+const gathering = 10 * time.Millisecond
+
+// A ledger brings outcomes to the store, those that come while it waits or
+// writes as one batch: whoever finds it idle writes for all who come after.
 type ledger struct {
 	mu      sync.Mutex
 	busy    bool
@@ -118,6 +123,11 @@ func (l *ledger) add(o store.Outcome, done func(error)) {
 	}
 	l.busy = true
 	for len(l.waiting) > 0 {
+		if len(l.waiting) < maxBatch {
+			l.mu.Unlock()
+			time.Sleep(gathering)
+			l.mu.Lock()
+		}
 		batch := l.waiting[:min(len(l.waiting), maxBatch)]
 		l.waiting = l.waiting[len(batch):]
 		l.mu.Unlock()

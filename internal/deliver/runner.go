@@ -168,10 +168,12 @@ func (d *Deliverer) damaged(l store.Lease, err error) {
 	d.log.LogAttrs(d.life, slog.LevelError, "message cannot be read", slog.String("id", l.Delivery.Entry), slog.Any("error", err))
 	now := d.config.Now()
 	a := store.Attempt{At: now, Reply: envelope.NewReply(451, envelope.EnhancedCode{4, 3, 0}, "the stored message cannot be read")}
-	d.finish(store.Outcome{
+	o := store.Outcome{
 		Lease: l, Routes: l.Delivery.Routes, Due: now.Add(time.Minute), Attempts: []store.Attempt{a},
 		Hold: errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound), Delayed: l.Delivery.Delayed,
-	}, func() {})
+	}
+	d.work.add()
+	d.ledger.add(o, func(err error) { defer d.work.done(); d.finished(o, err) })
 }
 
 // tend does what comes round: leases are extended, and a clock that has been set

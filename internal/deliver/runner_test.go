@@ -180,6 +180,29 @@ func TestDeadDestination(t *testing.T) {
 	})
 }
 
+// What waits for a dead host grows old like everything else.
+func TestDeadQueueIsGivenUp(t *testing.T) {
+	in(t, func(c *Config) { c.Policy.DelayWarning = 4 * time.Hour }, func(t *testing.T, w *world) {
+		w.target().refuse = fmt.Errorf("refused")
+		for i := range 100 {
+			m := message("x@target.example")
+			m.ID = fmt.Sprint("dead", i)
+			w.deliver(m)
+		}
+		time.Sleep(4 * 24 * time.Hour)
+		if n, _ := w.queue.Count(t.Context()); n != 100 {
+			t.Errorf("%d of 100 left after four days", n)
+		}
+		time.Sleep(3 * 24 * time.Hour)
+		if w.queue.none(t); len(w.sender().got()) != 200 {
+			t.Errorf("%d reports about delay and failure", len(w.sender().got()))
+		}
+		if n := w.target().dialled(); n > 7*24*6 {
+			t.Errorf("%d connections to a dead host in a week", n)
+		}
+	})
+}
+
 // While a next hop is left alone, its mail goes to the queue without an attempt.
 func TestBackOffSparesTheClient(t *testing.T) {
 	in(t, nil, func(t *testing.T, w *world) {
@@ -263,7 +286,7 @@ func TestDrain(t *testing.T) {
 				synctest.Wait()
 				began := time.Now()
 				stop()
-				if d := time.Since(began); d != c.took {
+				if d := time.Since(began); d != c.took+gathering {
 					t.Errorf("ended after %v", d)
 				}
 				if n, _ := w.queue.Count(t.Context()); n != c.left {
@@ -336,25 +359,51 @@ func TestRelayedReport(t *testing.T) {
 }
 
 func TestLedgerBatches(t *testing.T) {
-	began, release, done := make(chan int), make(chan bool), make(chan bool, 10)
-	l := ledger{store: func(o []store.Outcome) []error {
-		began <- len(o)
-		<-release
-		return make([]error, len(o))
-	}}
-	add := func() { l.add(store.Outcome{}, func(error) { done <- true }) }
-	go add()
-	sizes := []int{<-began}
-	for range 5 { // come while the first is being stored
-		add()
-	}
-	release <- true
-	sizes = append(sizes, <-began)
-	release <- true
-	for range 6 {
-		<-done
-	}
-	if !slices.Equal(sizes, []int{1, 5}) {
-		t.Errorf("%v", sizes)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var sizes []int
+		l := ledger{store: func(o []store.Outcome) []error {
+			sizes = append(sizes, len(o))
+			time.Sleep(time.Second) // the disk
+			return make([]error, len(o))
+		}}
+		stored := 0
+		add := func() { l.add(store.Outcome{}, func(error) { stored++ }) }
+		go add()
+		synctest.Wait()
+		add() // comes while the first waits for more
+		time.Sleep(500 * time.Millisecond)
+		for range 5 { // come while those are being stored
+			add()
+		}
+		time.Sleep(time.Minute)
+		if !slices.Equal(sizes, []int{2, 5}) || stored != 7 {
+			t.Errorf("%v, %d stored", sizes, stored)
+		}
+	})
+}
+
+// Two routes that fail at the same moment make one report.
+func TestFailingTogether(t *testing.T) {
+	in(t, nil, func(t *testing.T, w *world) {
+		w.target().answer = always("rcpt", "450 4.2.1 later")
+		w.other().answer = always("rcpt", "450 4.2.1 later")
+		for i := range 20 {
+			m := message("a.private@target.example", "b.private@other.example")
+			m.ID = fmt.Sprint(i)
+			w.deliver(m)
+		}
+		w.target().set(func() { w.target().answer = always("rcpt", "550 5.1.1 no") })
+		w.other().set(func() { w.other().answer = always("rcpt", "550 5.1.1 no") })
+		w.queue.Edit(t.Context(), store.Filter{}, store.Retry)
+		time.Sleep(10 * time.Minute)
+		for _, r := range w.reports() {
+			if len(r.about) != 2 {
+				t.Errorf("%+v", r)
+			}
+		}
+		if n := len(w.reports()); n != 20 {
+			t.Errorf("%d reports about 20 messages", n)
+		}
+		w.queue.none(t)
+	})
 }

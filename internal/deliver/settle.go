@@ -1,11 +1,11 @@
 package deliver
 
 import (
-	"context"
-	"errors"
+	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"srsd/envelope"
@@ -83,13 +83,16 @@ func (d *Deliverer) settle(lease store.Lease, results []result) {
 		}
 	}
 	o := store.Outcome{Lease: lease, Attempts: attempts(results, now), Delayed: lease.Delivery.Delayed}
-	lease.Delivery.Routes = append(slices.Clone(left), gone...)
+	x := &lease.Delivery
+	x.Routes = append(slices.Clone(left), gone...)
 	switch {
-	case len(left) > 0 && !p.ripe(p.Lifetime, lease.Message.Received, now, lease.Delivery.Tries):
-		o.Routes = lease.Delivery.Routes
-		o.Due = now.Add(jitter(p.wait(lease.Delivery.Tries)))
-		d.warn(p, &o, lease, left, now)
-	case len(lease.Delivery.Routes) > 0:
+	case len(left) > 0 && !p.ripe(p.Lifetime, lease.Message.Received, now, x.Tries):
+		o.Routes, o.Due = x.Routes, now.Add(jitter(p.wait(x.Tries)))
+		if p.DelayWarning > 0 && !x.Delayed && p.ripe(p.DelayWarning, lease.Message.Received, now, x.Tries) {
+			d.warn(p, o, lease, left)
+			return
+		}
+	case len(x.Routes) > 0:
 		d.fail(p, o, lease, now)
 		return
 	case len(relayed) > 0:
@@ -97,7 +100,12 @@ func (d *Deliverer) settle(lease store.Lease, results []result) {
 			o.Spawn = d.report(lease.Message, KindRelayed, failures(relayed, now, time.Time{}), b)
 		})
 	}
-	d.finish(o, func() { d.wakeSpent(lease.Delivery.Entry) })
+	d.work.add()
+	d.ledger.add(o, func(err error) {
+		defer d.work.done()
+		d.finished(o, err)
+		d.wakeSpent(x.Entry)
+	})
 }
 
 // jitter makes a wait up to a fifth longer or shorter, so that what failed
@@ -106,33 +114,32 @@ func jitter(d time.Duration) time.Duration {
 	return d + time.Duration((rand.Float64()-0.5)*0.4*float64(d))
 }
 
-// warn adds the report about a delay, the first time and once a message.
-func (d *Deliverer) warn(p *Policy, o *store.Outcome, lease store.Lease, left []envelope.Route, now time.Time) {
+// warn ends a lease with the report about a delay, once a message.
+func (d *Deliverer) warn(p *Policy, o store.Outcome, lease store.Lease, left []envelope.Route) {
 	x := lease.Delivery
-	if p.DelayWarning <= 0 || x.Delayed || !p.ripe(p.DelayWarning, lease.Message.Received, now, x.Tries) {
-		return
-	}
 	o.Delayed = true
-	d.reports.Lock()
-	defer d.reports.Unlock()
-	if slices.ContainsFunc(d.siblings(x), func(s store.Delivery) bool { return s.Delayed }) {
-		return
+	defer d.reports.lock(x.Entry)()
+	if !slices.ContainsFunc(d.siblings(x), func(s store.Delivery) bool { return s.Delayed }) {
+		var about []Failure
+		for _, r := range left {
+			a := lastReply(x, r)
+			about = append(about, Failure{Route: r, Reply: scrub(a.Reply, r, x.Routes...), At: a.At, Until: lease.Message.Received.Add(p.Lifetime)})
+		}
+		d.withBody(lease, func(b envelope.Body) { o.Spawn = d.report(lease.Message, KindDelayed, about, b) })
 	}
-	var about []Failure
-	for _, r := range left {
-		a := lastReply(x, r)
-		about = append(about, Failure{Route: r, Reply: scrub(a.Reply, r, x.Routes...), At: a.At, Until: lease.Message.Received.Add(p.Lifetime)})
-	}
-	d.withBody(lease, func(b envelope.Body) { o.Spawn = d.report(lease.Message, KindDelayed, about, b) })
+	d.finished(o, d.storeOutcomes([]store.Outcome{o})[0])
 }
 
 // fail ends a lease none of whose routes will be delivered. One report tells of
 // all routes of the message, so it waits for those that may still be delivered,
 // though not longer than the sender would wait for the news of a delay.
 func (d *Deliverer) fail(p *Policy, o store.Outcome, lease store.Lease, now time.Time) {
-	d.reports.Lock()
-	defer d.reports.Unlock()
 	x, m := lease.Delivery, lease.Message
+	defer d.reports.lock(x.Entry)()
+	if d.reports.told(x) { // by another delivery, after this one was leased
+		d.finished(o, d.storeOutcomes([]store.Outcome{o})[0])
+		return
+	}
 	siblings := d.siblings(x)
 	expired := p.ripe(p.Lifetime, m.Received, now, x.Tries)
 	about := failuresOf(x)
@@ -147,35 +154,42 @@ func (d *Deliverer) fail(p *Policy, o store.Outcome, lease store.Lease, now time
 			waiting, busy = true, busy || s.State == store.Leased
 		}
 	}
-	patience := m.Received.Add(reportPatience)
-	if p.DelayWarning > 0 {
-		patience = m.Received.Add(p.DelayWarning)
-	}
 	switch {
-	case waiting && !expired && now.Before(patience):
-		o.Routes, o.Due = x.Routes, patience
+	case waiting && !expired && now.Before(m.Received.Add(p.patience())):
+		o.Routes, o.Due = x.Routes, m.Received.Add(p.patience())
 	case busy && expired && now.Before(m.Received.Add(p.Lifetime+time.Hour)):
 		o.Routes, o.Due = x.Routes, now.Add(time.Minute)
 	default:
 		d.withBody(lease, func(b envelope.Body) { o.Spawn = d.report(m, KindFailed, about, b) })
 		o.Failed = o.Spawn == nil // nobody is told: the operator may look
-	}
-	if o.Spawn != nil || o.Failed {
 		d.log.LogAttrs(d.life, slog.LevelWarn, "given up", slog.String("id", m.ID), slog.Int("recipients", len(about)), slog.Bool("reported", o.Spawn != nil))
 	}
-	reported := o.Spawn != nil
-	d.finish(o, func() {
-		if reported {
-			d.forget(x.Entry, joined, siblings)
-		}
-	})
+	err := d.storeOutcomes([]store.Outcome{o})[0]
+	if err == nil && o.Spawn != nil {
+		d.forget(x.Entry, joined, siblings)
+	}
+	d.finished(o, err)
 }
 
-// forget drops the deliveries that a report has told about. Edit knows them by
-// their domain only: where another one shares that, they stay and are reported
-// again, which is better than lost.
+// patience is how old a message may be before a failure is told although other
+// routes are still open.
+func (p *Policy) patience() time.Duration {
+	if p.DelayWarning > 0 {
+		return p.DelayWarning
+	}
+	return reportPatience
+}
+
+// forget drops the deliveries that a report has told about. One that is leased
+// is told so when its turn comes. Edit knows the others by their domain only:
+// where one shares that with a delivery that is not told about, it stays and is
+// reported again, which is better than lost.
 func (d *Deliverer) forget(id string, told, siblings []store.Delivery) {
 	for _, s := range told {
+		if s.State == store.Leased {
+			d.reports.tell(s)
+			continue
+		}
 		other := func(x store.Delivery) bool {
 			return x.Domain == s.Domain && !slices.ContainsFunc(told, func(t store.Delivery) bool { return t.N == x.N })
 		}
@@ -238,18 +252,46 @@ func (d *Deliverer) withBody(lease store.Lease, fn func(envelope.Body)) {
 	fn(body)
 }
 
-// finish stores an outcome and lets go of its lease. then is called when it is
-// stored.
-func (d *Deliverer) finish(o store.Outcome, then func()) {
-	d.work.add()
-	d.ledger.add(o, func(err error) {
-		defer d.work.done()
-		d.leases.drop(o.Lease)
-		switch {
-		case err == nil:
-			then()
-		case !errors.Is(err, context.Canceled):
-			d.log.LogAttrs(d.life, slog.LevelWarn, "outcome not stored", slog.String("id", o.Lease.Delivery.Entry), slog.Any("error", err))
-		}
-	})
+// finished lets go of a lease whose outcome is stored, or cannot be.
+func (d *Deliverer) finished(o store.Outcome, err error) {
+	d.leases.drop(o.Lease)
+	if err != nil {
+		d.log.LogAttrs(d.life, slog.LevelWarn, "outcome not stored", slog.String("id", o.Lease.Delivery.Entry), slog.Any("error", err))
+	}
+}
+
+// reports lets one decision about a message be made at a time, and remembers
+// which leased deliveries a report has told about already.
+type reports struct {
+	mu      [64]sync.Mutex // by message
+	set     sync.Mutex
+	already map[leaseKey]bool
+}
+
+// lock waits until nobody else decides about a message; call what it returns.
+func (r *reports) lock(id string) (unlock func()) {
+	h := fnv.New32a()
+	h.Write([]byte(id))
+	mu := &r.mu[h.Sum32()%uint32(len(r.mu))]
+	mu.Lock()
+	return mu.Unlock
+}
+
+func (r *reports) tell(x store.Delivery) {
+	r.set.Lock()
+	defer r.set.Unlock()
+	if r.already == nil {
+		r.already = map[leaseKey]bool{}
+	}
+	r.already[leaseKey{x.Entry, x.N}] = true
+}
+
+// told says once whether a delivery has been told about.
+func (r *reports) told(x store.Delivery) bool {
+	r.set.Lock()
+	defer r.set.Unlock()
+	key := leaseKey{x.Entry, x.N}
+	told := r.already[key]
+	delete(r.already, key)
+	return told
 }
