@@ -45,6 +45,7 @@ type Badger struct {
 	space     space
 	counters  counters
 	requests  chan *request
+	apart     chan func()   // what the writer does between two commits
 	stop      chan struct{} // closed by Close
 	ended     chan struct{} // closed by the writer when it ends
 	running   sync.WaitGroup
@@ -57,6 +58,8 @@ type Badger struct {
 	// The writer's own.
 	ledger ledger
 	broken error // a commit that failed: nothing is written any more
+
+	reclaimed int64 // size of the tables after the last reclaim, tend's own
 }
 
 var (
@@ -74,7 +77,7 @@ const memTableSize = 16 << 20
 func Open(dir string, o Options) (_ *Badger, err error) {
 	s := &Badger{
 		dir: dir, reserve: o.Reserve, keep: o.KeepFailed, log: o.Logger, now: o.Now,
-		requests: make(chan *request, 1024), stop: make(chan struct{}), ended: make(chan struct{}),
+		requests: make(chan *request, 1024), apart: make(chan func()), stop: make(chan struct{}), ended: make(chan struct{}),
 		plan: newPlan(), counters: newCounters(),
 	}
 	s.setDefaults()
@@ -133,13 +136,20 @@ func (s *Badger) abandon() {
 }
 
 // Close ends the store. What was acknowledged is on disk already; counters are
-// written now.
+// written now. On a full disk the index is left as a kill would leave it, which
+// loses nothing, and the process should end.
 func (s *Badger) Close() (err error) {
 	s.closing.Do(func() {
 		s.flushCounters()
 		close(s.stop)
 		s.running.Wait()
-		err = errors.Join(s.inventory.close(), s.db.Close(), s.lock.Close())
+		err = s.inventory.close()
+		if full := s.space.enoughToWrite(); full != nil {
+			s.log.Warn("index left open", "error", full)
+		} else {
+			err = errors.Join(err, s.db.Close())
+		}
+		err = errors.Join(err, s.lock.Close())
 	})
 	return err
 }
@@ -179,7 +189,9 @@ func (s *Badger) openIndex() (db *badgerdb.DB, err error) {
 }
 
 func badgerOptions(dir string, log *slog.Logger) badgerdb.Options {
-	return badgerdb.DefaultOptions(dir).
+	o := badgerdb.DefaultOptions(dir)
+	o.TableSizeMultiplier = 1 // a compaction takes twice a table of memory
+	return o.
 		WithSyncWrites(true). // without it, a power cut loses what was acknowledged
 		WithMemTableSize(memTableSize).
 		WithNumMemtables(2).

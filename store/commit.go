@@ -131,6 +131,8 @@ func (s *Badger) commitAll() {
 		select {
 		case <-s.stop:
 			return
+		case do := <-s.apart:
+			do()
 		case r := <-s.requests:
 			for group := s.gather(r); len(group) > 0; {
 				group = s.commit(group)

@@ -28,6 +28,12 @@ const crashDir = "SRSD_STORE_CRASH_DIR"
 // crashChild never returns. It says on standard output what it is about to do
 // and what has been acknowledged: "try ID", "in ID", "end ID", "out ID".
 func crashChild(dir string) {
+	if other := os.Getenv(filledBy); other != "" {
+		filledChild(dir, other)
+	}
+	if os.Getenv(unsynced) != "" {
+		unsyncedChild(dir)
+	}
 	s, err := store.Open(dir, store.Options{Reserve: -1})
 	if err != nil {
 		fmt.Println("error", err)
@@ -79,19 +85,44 @@ func crashEntry(id string) (store.Entry, *bytes.Reader) {
 	return e, body
 }
 
-// A ledger is what the child has said, over all its lives.
-type ledger map[string]string // the last word about each id
+// A ledger is what a child has said: the last word about each id.
+type ledger map[string]string
 
-func (l ledger) read(r io.Reader) (problems []string) {
-	for lines := bufio.NewScanner(r); lines.Scan(); {
-		what, id, ok := strings.Cut(lines.Text(), " ")
-		if what == "error" {
-			problems = append(problems, id)
-		} else if ok {
-			l[id] = what
+// said collects the words of a child, over all its lives.
+type said struct {
+	mu       sync.Mutex
+	words    ledger
+	problems []string
+	ended    chan struct{} // the last child has said all
+}
+
+func newSaid(r io.Reader) *said {
+	s := &said{words: ledger{}}
+	s.listen(r)
+	return s
+}
+
+func (s *said) listen(r io.Reader) {
+	s.ended = make(chan struct{})
+	go func() {
+		defer close(s.ended)
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			what, id, ok := strings.Cut(lines.Text(), " ")
+			s.mu.Lock()
+			if what == "error" {
+				s.problems = append(s.problems, id)
+			} else if ok {
+				s.words[id] = what
+			}
+			s.mu.Unlock()
 		}
-	}
-	return problems
+	}()
+}
+
+func (s *said) copy() ledger {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.words)
 }
 
 func TestKill(t *testing.T) {
@@ -99,7 +130,7 @@ func TestKill(t *testing.T) {
 	if *long {
 		kills, life = 50, 1000
 	}
-	dir, said := t.TempDir(), ledger{}
+	dir, said := t.TempDir(), &said{words: ledger{}}
 	for range kills {
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), crashDir+"="+dir)
@@ -110,17 +141,16 @@ func TestKill(t *testing.T) {
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
 		}
-		problems := make(chan []string)
-		go func() { problems <- said.read(out) }()
+		said.listen(out)
 		time.Sleep(time.Duration(30+rand.IntN(life)) * time.Millisecond)
 		child.Process.Kill()
-		if p := <-problems; len(p) > 0 {
-			t.Fatal(p)
+		<-said.ended
+		if child.Wait(); len(said.problems) > 0 {
+			t.Fatal(said.problems)
 		}
-		child.Wait()
-		checkLedger(t, dir, said)
+		checkLedger(t, dir, said.copy())
 	}
-	t.Logf("%d ids, %d kills", len(said), kills)
+	t.Logf("%d ids, %d kills", len(said.words), kills)
 }
 
 // checkLedger opens the store and compares it with what was acknowledged.

@@ -19,6 +19,7 @@ import (
 //	b<id>            its body, where that is small
 //	c<key>           counter
 //	k<space>\0<key>  value
+//	z                nothing, see flushMemTable
 //
 // A record is a fixed head, which is all that Open reads, and JSON, which is
 // read when it is needed. Octets that are not UTF-8 do not survive in the JSON

@@ -9,12 +9,9 @@ import (
 
 // Badger writes through maps of sparse files: on a full disk the process dies
 // of SIGBUS, and cannot start again. So mail is refused while reserve is still
-// free, nothing at all is written below hardReserve, and Open refuses where
-// badger's files would not fit.
-const (
-	hardReserve = 8 << 20
-	openReserve = 3 * memTableSize
-)
+// free, and below hardReserve, which is what badger may be about to write,
+// nothing is written at all and Open refuses.
+const hardReserve = 3 * memTableSize
 
 // space watches the free space of a file system.
 type space struct {
@@ -51,7 +48,7 @@ func (p *space) enoughToWrite() error {
 }
 
 func (p *space) enoughToOpen() error {
-	if err := p.leaves(openReserve); err != nil {
+	if err := p.leaves(hardReserve); err != nil {
 		return fmt.Errorf("%w to open the store", err)
 	}
 	return nil

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"time"
+
+	badgerdb "github.com/dgraph-io/badger/v4"
 )
 
 // Wake implements Queue. What PerDomain held back in the last Lease does not
@@ -49,6 +51,8 @@ func (s *Badger) tend() {
 		s.forgetDoomed()
 		if n%60 == 0 {
 			s.sweepCounters()
+		}
+		if n%60 == 0 || n%5 == 0 && s.Free() != nil {
 			s.reclaim()
 		}
 	}
@@ -81,16 +85,50 @@ func (s *Badger) forgetDoomed() {
 }
 
 // reclaim makes badger give back the room of what has been deleted, when that
-// is much: by itself it waits for more to be written.
+// is much, or any is needed: by itself badger waits for more to be written.
 func (s *Badger) reclaim() {
 	s.mu.Lock()
 	live := s.plan.octets + int64(s.plan.total)*1024
 	s.mu.Unlock()
-	lsm, _ := s.db.Size()
-	if lsm < 2*live+64<<20 {
+	idle := int64(64 << 20)
+	if s.Free() != nil {
+		idle = memTableSize
+	}
+	if stored := s.stored(); stored < 2*live+idle || stored == s.reclaimed {
 		return
 	}
-	if err := s.db.Flatten(1); err != nil {
+	flushed := make(chan error, 1)
+	select {
+	case s.apart <- func() { flushed <- s.flushMemTable() }:
+	case <-s.stop:
+		return
+	}
+	err := <-flushed
+	if err == nil {
+		err = s.db.Flatten(1)
+	}
+	if err != nil {
 		s.log.Warn("index not compacted", "error", err)
 	}
+	s.reclaimed = s.stored()
+}
+
+// stored is the size of badger's tables.
+func (s *Badger) stored() (sum int64) {
+	for _, l := range s.db.Levels() {
+		sum += l.Size
+	}
+	return sum
+}
+
+// flushMemTable makes a table of what badger has in memory: deletions count for
+// nothing in a compaction before. Badger offers no way but to drop a prefix,
+// while nobody writes; a key is needed, or it has nothing to drop.
+func (s *Badger) flushMemTable() error {
+	none := []byte("z")
+	err := s.db.Update(func(txn *badgerdb.Txn) error { return txn.Set(none, nil) })
+	if err != nil {
+		return err
+	}
+	return s.db.DropPrefix(none)
 }
