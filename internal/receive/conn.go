@@ -30,11 +30,13 @@ const (
 // registry. A panic in reading or writing ends this connection only.
 type conn struct {
 	*guard.Conn
-	raw     net.Conn // below the guard
-	server  *Server
+	raw    net.Conn // below the guard
+	server *Server
+
+	// Set by the registry.
 	ip      netip.Addr
 	network netip.Prefix
-	place   int // in the registry; -1: none
+	place   int // -1: none any more
 
 	helo     bool         // the last greeting was HELO, not EHLO
 	phase    atomic.Int32 // of type phase
@@ -42,8 +44,8 @@ type conn struct {
 	once     sync.Once
 }
 
-func (s *Server) newConn(raw net.Conn, ip netip.Addr, g *guard.Conn) *conn {
-	c := &conn{Conn: g, raw: raw, server: s, ip: ip, network: networkOf(ip), place: -1}
+func (s *Server) newConn(raw net.Conn, g *guard.Conn) *conn {
+	c := &conn{Conn: g, raw: raw, server: s}
 	c.progressed()
 	return c
 }

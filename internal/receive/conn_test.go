@@ -94,12 +94,13 @@ func TestWhoGoesFirst(t *testing.T) {
 
 func TestAMessageUnderWayIsNeverShed(t *testing.T) {
 	r := newRegistry()
-	c := &conn{ip: netip.MustParseAddr("192.0.2.1"), place: -1}
-	c.setPhase(delivering)
-	if err := r.add(c, limits{1, 9, 9}); err != nil {
+	one := limits{1, 9, 9}
+	c, err := r.add(netip.MustParseAddr("192.0.2.1"), one, func() *conn { return &conn{} })
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.add(&conn{ip: netip.MustParseAddr("192.0.2.2"), place: -1}, limits{1, 9, 9}); err != errBusy {
+	c.setPhase(delivering)
+	if _, err := r.add(netip.MustParseAddr("192.0.2.2"), one, func() *conn { return &conn{} }); err != errBusy {
 		t.Error(err)
 	}
 	r.remove(c)

@@ -37,29 +37,29 @@ func newRegistry() *registry {
 	return &registry{addresses: map[netip.Addr]int{}, networks: map[netip.Prefix]int{}}
 }
 
-// add lets c in, or says why not. Where only the total is exceeded, another
-// connection goes to make room: a newcomer may be the sender that matters, an
-// idle connection is not.
-func (r *registry) add(c *conn, l limits) error {
+// add lets in a client, whose connection create makes, or says why not. Where
+// only the total is exceeded, another connection goes to make room: a newcomer
+// may be the sender that matters, an idle connection is not.
+func (r *registry) add(ip netip.Addr, l limits, create func() *conn) (*conn, error) {
+	network := networkOf(ip)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.draining {
-		return errDraining
+	switch {
+	case r.draining:
+		return nil, errDraining
+	case r.addresses[ip] >= l.address:
+		return nil, errAddressBusy
+	case r.networks[network] >= l.network:
+		return nil, errNetworkBusy
+	case len(r.clients) >= l.total && !r.shed(0):
+		return nil, errBusy
 	}
-	if r.addresses[c.ip] >= l.address {
-		return errAddressBusy
-	}
-	if r.networks[c.network] >= l.network {
-		return errNetworkBusy
-	}
-	if len(r.clients) >= l.total && !r.shed(0) {
-		return errBusy
-	}
-	c.place = len(r.clients)
+	c := create()
+	c.ip, c.network, c.place = ip, network, len(r.clients)
 	r.clients = append(r.clients, c)
-	r.addresses[c.ip]++
-	r.networks[c.network]++
-	return nil
+	r.addresses[ip]++
+	r.networks[network]++
+	return c, nil
 }
 
 // remove forgets c; a second time does nothing.

@@ -177,8 +177,8 @@ func addressOf(a net.Addr) netip.Addr {
 // before the banner.
 func (s *Server) admit(raw net.Conn, ip netip.Addr, implicit bool) {
 	e := s.engine.Load()
-	c := s.newConn(raw, ip, e.guard(raw, implicit))
-	if err := s.registry.add(c, e.limits); err != nil {
+	c, err := s.registry.add(ip, e.limits, func() *conn { return s.newConn(raw, e.guard(raw, implicit)) })
+	if err != nil {
 		s.turnAway(raw, ip, err, implicit)
 		return
 	}
