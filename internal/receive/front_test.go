@@ -11,7 +11,7 @@ import (
 	"srsd/spf"
 )
 
-// S20 and S39, from outside.
+// The same from outside, through whole messages.
 func TestSpoofedResultsAreRemovedAndNothingElse(t *testing.T) {
 	b := start(t)
 	p := b.open(t)
@@ -64,7 +64,7 @@ func TestOddHeadersPassOrAreRefused(t *testing.T) {
 	}
 }
 
-// F07: loops end.
+// Loops end.
 func TestLoopsAreCut(t *testing.T) {
 	b := start(t)
 	p := b.open(t)
@@ -81,7 +81,7 @@ func TestLoopsAreCut(t *testing.T) {
 	}
 }
 
-// S33: the size is enforced, whatever was announced.
+// The size is enforced, whatever was announced.
 func TestSizes(t *testing.T) {
 	b := start(t, func(c *receive.Config) { c.Policy.MaxMessage = 100_000 })
 	p := b.open(t)
@@ -133,7 +133,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	p.do("MAIL FROM:<ann@sender.example>", "250")
 }
 
-// R29: too many recipients are deferred, the others get the message.
+// Too many recipients are deferred, the others get the message.
 func TestTooManyRecipients(t *testing.T) {
 	b := start(t, func(c *receive.Config) { c.Policy.MaxRecipients = 20 })
 	p := b.open(t)
@@ -147,7 +147,7 @@ func TestTooManyRecipients(t *testing.T) {
 	}
 }
 
-// R28 and S3: who guesses must go.
+// Who guesses must go.
 func TestGuessingHasAnEnd(t *testing.T) {
 	b := start(t, func(c *receive.Config) { c.Policy.MaxErrors = 1000 })
 	p := b.open(t)
@@ -184,7 +184,7 @@ func TestGuessingHasAnEnd(t *testing.T) {
 	}
 }
 
-// R28: harmless commands and errors end too.
+// Harmless commands and errors end too.
 func TestJunkHasAnEnd(t *testing.T) {
 	b := start(t)
 	for line, most := range map[string]int{
@@ -206,7 +206,7 @@ func TestJunkHasAnEnd(t *testing.T) {
 	}
 }
 
-// S1: 38 classic forms and three senders; nothing is routed elsewhere.
+// 38 classic forms and three senders; nothing is routed elsewhere.
 func TestNoFormRelays(t *testing.T) {
 	b := start(t)
 	forms := []string{
@@ -242,7 +242,7 @@ func TestNoFormRelays(t *testing.T) {
 	}
 }
 
-// S18: nothing that a stranger names gets out of its field.
+// Nothing that a stranger names gets out of its field.
 func TestNothingIsInjectedIntoTheTrace(t *testing.T) {
 	b := start(t, func(c *receive.Config) {
 		c.Policy.Sender.Actions = map[spf.Result]receive.Action{spf.Fail: receive.Mark}
@@ -267,7 +267,7 @@ func TestNothingIsInjectedIntoTheTrace(t *testing.T) {
 	}
 }
 
-// S16: other protocols end at their first line.
+// Other protocols end at their first line.
 func TestOtherProtocolsAreTurnedAway(t *testing.T) {
 	b := start(t)
 	session := "EHLO h.example\r\nMAIL FROM:<a@sender.example>\r\nRCPT TO:<jo@alumni.example>\r\nDATA\r\n" + hello + ".\r\nQUIT\r\n"
@@ -293,7 +293,7 @@ func TestOtherProtocolsAreTurnedAway(t *testing.T) {
 	}
 }
 
-// S35: no line end, no command.
+// No line end, no command.
 func TestACommandCutOffDoesNotRun(t *testing.T) {
 	b := start(t)
 	for _, last := range []string{"RCPT TO:<jo@alumni.example>", "DATA", "MAIL FROM:<x@sender.example>"} {
@@ -309,7 +309,7 @@ func TestACommandCutOffDoesNotRun(t *testing.T) {
 	}
 }
 
-// G32: when a text stops, what follows are no commands and the answer is 4yz.
+// When a text stops, what follows are no commands and the answer is 4yz.
 func TestAPauseInATextMakesNoCommands(t *testing.T) {
 	b := start(t, func(c *receive.Config) { c.Policy.IdleTimeout = 300 * time.Millisecond })
 	p := b.open(t)

@@ -38,7 +38,7 @@ func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 var replyLine = regexp.MustCompile(`^[2345][0-9][0-9][- ][\t -~]*$`)
 
-// FuzzSession (S27): whatever a client says, every line it hears is a reply,
+// FuzzSession: whatever a client says, every line it hears is a reply,
 // nothing panics, what is delivered goes to a target of ours, begins with our
 // trace, and its header can be read.
 func FuzzSession(f *testing.F) {

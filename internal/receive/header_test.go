@@ -8,7 +8,7 @@ import (
 
 const own = "mx.alumni.example"
 
-// S20: what claims to be our judgement goes, whatever it looks like.
+// What claims to be our judgement goes, whatever it looks like.
 func TestResultsInOurNameAreFound(t *testing.T) {
 	forged := []string{
 		own + "; spf=pass", "MX.ALUMNI.EXAMPLE; spf=pass", own + " 1; spf=pass", own + ";spf=pass", "  " + own + "  ; spf=pass",

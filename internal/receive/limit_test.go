@@ -48,7 +48,7 @@ func tally(peers []*peer) map[string]int {
 
 func distinct(i int) string { return fmt.Sprintf("127.%d.%d.7", 80+i/250, 1+i%250) }
 
-// R25: one address has its limit; another is served at once.
+// One address has its limit; another is served at once.
 func TestOneAddressHasItsLimit(t *testing.T) {
 	b := start(t, func(c *receive.Config) { c.Policy.MaxConnectionsPerIP = 30 })
 	peers := flood(t, b.addr, 300, func(int) string { return "127.77.9.1" })
@@ -82,7 +82,7 @@ func TestANetworkHasItsLimit(t *testing.T) {
 	b.openFrom(t, "127.77.12.1")
 }
 
-// R26: slow clients fill every place; a newcomer gets its banner and its 250.
+// Slow clients fill every place; a newcomer gets its banner and its 250.
 func TestANewcomerFindsAPlace(t *testing.T) {
 	for name, slow := range map[string]string{"idle": "", "slow": "EHLO slow"} {
 		t.Run(name, func(t *testing.T) {
@@ -110,7 +110,7 @@ func TestANewcomerFindsAPlace(t *testing.T) {
 	}
 }
 
-// R26 and the figure beside it: 5,000 idle clients cost little each.
+// 5,000 idle clients cost little each.
 func TestManyIdleClientsCostLittle(t *testing.T) {
 	if !*long {
 		t.Skip("slow: run with -long")
@@ -158,7 +158,7 @@ func heapAndStacks() uint64 {
 	return m.HeapInuse + m.StackInuse
 }
 
-// R61: idle sessions hear 421 at once, a message under way is finished, new
+// Idle sessions hear 421 at once, a message under way is finished, new
 // clients are refused, and Shutdown returns.
 func TestDraining(t *testing.T) {
 	b := start(t)
@@ -263,7 +263,7 @@ type nopListener struct{ net.Listener }
 
 func (nopListener) Close() error { return nil }
 
-// R58: the policy changes under load; no session is dropped, no message
+// The policy changes under load; no session is dropped, no message
 // refused.
 func TestReloadUnderLoad(t *testing.T) {
 	b := start(t)
@@ -318,7 +318,7 @@ func dialAndGreet(t *testing.T, addr string) string {
 	return p.do("EHLO client.example", "250")
 }
 
-// R13: without file descriptors the loop goes on, and the log stays short.
+// Without file descriptors the loop goes on, and the log stays short.
 func TestAcceptGoesOnWithoutDescriptors(t *testing.T) {
 	b := start(t)
 	inner, err := net.Listen("tcp", "127.77.0.1:0")

@@ -33,7 +33,7 @@ func content(t testing.TB, m *message) string {
 	return string(text)
 }
 
-// R22: every text comes out as it went in, in memory and from a file.
+// Every text comes out as it went in, in memory and from a file.
 func TestTextsAreKeptToTheOctet(t *testing.T) {
 	head := "Subject: x\r\n\r\n"
 	for name, text := range map[string]string{

@@ -12,7 +12,7 @@ import (
 	"srsd/spf"
 )
 
-// W02: each result is answered as the policy says.
+// Each result is answered as the policy says.
 func TestSenderPolicy(t *testing.T) {
 	results := map[spf.Result]string{ // the codes of a refusal, RFC 7372
 		spf.Fail: "7.23", spf.SoftFail: "7.23", spf.Neutral: "7.23", spf.None: "7.23", spf.PermError: "7.24", spf.TempError: "7.24",
@@ -55,7 +55,7 @@ func TestTheDomainExplainsItsFail(t *testing.T) {
 	}
 }
 
-// W01: what passes is marked.
+// What passes is marked.
 func TestResultsAreMarked(t *testing.T) {
 	b := start(t)
 	b.spf["soft.example"] = spf.Outcome{Result: spf.SoftFail, Reason: "because"}
@@ -68,7 +68,7 @@ func TestResultsAreMarked(t *testing.T) {
 	}
 }
 
-// W03: the null reverse-path is judged by the HELO name.
+// The null reverse-path is judged by the HELO name.
 func TestHELOStandsForTheNullReversePath(t *testing.T) {
 	b := start(t)
 	b.spf["bad.example"] = spf.Outcome{Result: spf.Fail}
@@ -94,7 +94,7 @@ func TestHELOStandsForTheNullReversePath(t *testing.T) {
 	p.do("MAIL FROM:<ann@sender.example>", "550 5.7.23")
 }
 
-// W04: skip_networks; and with it the shape of a trace that judges nothing.
+// Networks that are skipped; and with it the shape of a trace that judges nothing.
 func TestSkippedNetworksAreNotChecked(t *testing.T) {
 	b := start(t, func(c *receive.Config) {
 		c.Policy.Sender.SkipNetworks = []netip.Prefix{netip.MustParsePrefix("127.77.5.0/24")}
@@ -125,7 +125,7 @@ func TestTrustedForwardersBringAnybodysMail(t *testing.T) {
 	p.do("MAIL FROM:<x@deny.example>", "550")
 }
 
-// W05: the first message of a session does not decide about the next.
+// The first message of a session does not decide about the next.
 func TestEachMessageIsChecked(t *testing.T) {
 	b := start(t)
 	b.spf["deny.example"] = spf.Outcome{Result: spf.Fail}

@@ -109,7 +109,7 @@ func TestTheTraceOverIPv6(t *testing.T) {
 	}
 }
 
-// S15: a sender that was checked is the sender that is sent.
+// A sender that was checked is the sender that is sent.
 func TestNestedMAILIsRefused(t *testing.T) {
 	b := start(t)
 	b.spf["deny.example"] = spf.Outcome{Result: spf.Fail}
@@ -154,7 +154,7 @@ func TestQuotingSurvives(t *testing.T) {
 	}
 }
 
-// S31: what is not ASCII needs SMTPUTF8.
+// What is not ASCII needs SMTPUTF8.
 func TestSMTPUTF8(t *testing.T) {
 	b := start(t)
 	p := b.open(t)
@@ -194,7 +194,7 @@ func TestDSNParametersTravel(t *testing.T) {
 	}
 }
 
-// F08: a target that two recipients reach gets one copy.
+// A target that two recipients reach gets one copy.
 func TestOneCopyForATarget(t *testing.T) {
 	b := start(t)
 	p := b.open(t)

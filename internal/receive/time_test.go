@@ -40,7 +40,7 @@ func inBubble(t *testing.T, run func(t *testing.T, b *bed, connect func() *peer)
 	})
 }
 
-// R24: 10 MB at 20 KB/s take 500 seconds and are accepted.
+// 10 MB at 20 KB/s take 500 seconds and are accepted.
 func TestASlowHonestSenderIsHeard(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed, connect func() *peer) {
 		p := connect()
@@ -61,7 +61,7 @@ func TestASlowHonestSenderIsHeard(t *testing.T) {
 	})
 }
 
-// G32: who sends an octet a second, or NOOP after NOOP, is sent away, with 4yz.
+// Who sends an octet a second, or NOOP after NOOP, is sent away, with 4yz.
 func TestADripEnds(t *testing.T) {
 	for name, c := range map[string]struct {
 		drip   string
