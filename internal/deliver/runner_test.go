@@ -3,6 +3,7 @@ package deliver
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -246,9 +247,9 @@ func TestSmarthostFallback(t *testing.T) {
 func TestClock(t *testing.T) {
 	for _, jump := range []time.Duration{time.Hour, 24 * time.Hour, 10 * 365 * 24 * time.Hour, -24 * time.Hour, -10 * 365 * 24 * time.Hour} {
 		t.Run(jump.String(), func(t *testing.T) {
-			var offset time.Duration
+			var offset atomic.Int64
 			in(t, func(c *Config) {
-				c.Now = func() time.Time { return time.Now().Add(offset) }
+				c.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 				c.Policy.DelayWarning = 4 * time.Hour
 			}, func(t *testing.T, w *world) {
 				w.queue.now = w.config.Now
@@ -259,7 +260,7 @@ func TestClock(t *testing.T) {
 				time.Sleep(30 * time.Second)
 				tries := w.queue.only(t).Deliveries[0].Tries
 				synctest.Wait()
-				offset = jump
+				offset.Store(int64(jump))
 				time.Sleep(10 * time.Minute)
 				x := w.queue.only(t).Deliveries[0]
 				if x.State != store.Queued || x.Tries <= tries || x.Tries > tries+2 || len(w.reports()) != 0 {
@@ -376,6 +377,7 @@ func TestLedgerBatches(t *testing.T) {
 			add()
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if !slices.Equal(sizes, []int{2, 5}) || stored != 7 {
 			t.Errorf("%v, %d stored", sizes, stored)
 		}
