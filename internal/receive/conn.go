@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"srsd/envelope"
 	"srsd/internal/guard"
 )
 
@@ -67,10 +66,13 @@ func networkOf(ip netip.Addr) netip.Prefix {
 func (c *conn) Read(b []byte) (n int, err error) {
 	defer c.contain(&err)
 	n, err = c.Conn.Read(b)
-	if n >= 4 && string(b[1:4]) == "HLO" {
-		c.helo = false
-	} else if n >= 4 && string(b[:4]) == "HELO" {
-		c.helo = true
+	if n > 4 {
+		switch string(b[:4]) { // the guard gives verbs in capitals, a line at a time
+		case "EHLO":
+			c.helo = false
+		case "HELO":
+			c.helo = true
+		}
 	}
 	return n, err
 }
@@ -103,14 +105,10 @@ func (c *conn) Close() error {
 	return err
 }
 
-// end asks the client to go, with r as the reason. One that is in the middle of
-// a message may finish it.
-func (c *conn) end(r envelope.Reply) { c.Conn.End(r) }
-
 // evict makes the client go within a second, unless it has come to the end of a
 // message by then.
 func (c *conn) evict() {
-	c.end(replyShed)
+	c.End(replyShed)
 	time.AfterFunc(time.Second, func() { c.cut(delivering) })
 }
 

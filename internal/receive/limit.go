@@ -148,7 +148,7 @@ func (r *registry) drain() <-chan struct{} {
 	defer r.mu.Unlock()
 	r.draining = true
 	for _, c := range r.clients {
-		c.end(replyShutdown)
+		c.End(replyShutdown) // who is in a message may finish it
 	}
 	done := make(chan struct{})
 	if len(r.clients) == 0 {

@@ -25,11 +25,12 @@ var (
 
 // A budget bounds what all sessions together keep in memory.
 type budget struct {
-	limit, used atomic.Int64
+	limit int64
+	used  atomic.Int64
 }
 
 func (b *budget) take(n int64) bool {
-	if b.used.Add(n) > b.limit.Load() {
+	if b.used.Add(n) > b.limit {
 		b.used.Add(-n)
 		return false
 	}
@@ -39,7 +40,7 @@ func (b *budget) take(n int64) bool {
 func (b *budget) give(n int64) { b.used.Add(-n) }
 
 // exhausted says whether not even a small message has room.
-func (b *budget) exhausted() bool { return b.used.Load()+firstChunk > b.limit.Load() }
+func (b *budget) exhausted() bool { return b.used.Load()+firstChunk > b.limit }
 
 // chunks keeps buffers of three sizes: most messages fit the first, all that
 // stay in memory fit the last.

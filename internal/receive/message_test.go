@@ -15,8 +15,7 @@ import (
 
 func newTestMessage(t testing.TB, limit, max int64) *message {
 	t.Helper()
-	b := &budget{}
-	b.limit.Store(limit)
+	b := &budget{limit: limit}
 	m, err := newMessage(b, &chunks{}, t.TempDir(), max, func(b []byte) []byte { return append(b, "Trace: ours\r\n"...) })
 	if err != nil {
 		t.Fatal(err)

@@ -1,17 +1,13 @@
 // Package receive is the way in: an SMTP server that takes mail for the aliases
 // and the SRS addresses of this host and for nobody else.
 //
-// Every connection passes four layers, from the wire inwards:
-//
-//	client    counts against the limits, and can be sent away at any time
-//	guard     lets only well-formed SMTP through (internal/guard)
-//	door      turns a panic into a closed connection, remembers the command line
-//	session   the SMTP transaction, as go-smtp calls it
-//
-// The layers below the session decide nothing about mail; the session asks an
-// SPF check at MAIL, a Router at RCPT and a Deliverer at the final dot, and says
-// what they answer. The policy (names, limits, table) is one immutable value
-// that SetPolicy swaps whole: a transaction keeps the one it began with.
+// A connection is counted before anything is said to it (registry), gets a guard
+// that lets only well-formed SMTP through (internal/guard), and is then served
+// by go-smtp, which calls a session. The session asks an SPF check at MAIL, a
+// Router at RCPT and a Deliverer at the final dot, and says what they answer; it
+// decides nothing itself but what follows from an SPF result. The policy (names,
+// limits, table) is one value that SetPolicy swaps whole: a transaction keeps
+// the one that it began with.
 package receive
 
 import (

@@ -60,11 +60,10 @@ func New(c Config) *Server {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	memory := c.Memory
-	if memory <= 0 {
-		memory = 256 << 20
+	s.budget.limit = c.Memory
+	if c.Memory <= 0 {
+		s.budget.limit = 256 << 20
 	}
-	s.budget.limit.Store(memory)
 	s.context, s.cancel = context.WithCancel(context.Background())
 	s.SetPolicy(c.Policy)
 	return s
