@@ -78,19 +78,34 @@ func TestGraphs(t *testing.T) {
 		if err != nil {
 			return
 		}
+		back := map[string]map[string]bool{} // target to the names that lead there
 		for name := range g {
 			want := map[string]bool{}
 			g.reach(name, nil, want)
 			e, err := table.Expand(envelope.MustParse(name))
 			got := map[string]bool{}
 			for _, target := range e.Targets {
-				got[target.Address.String()] = true
+				to := target.Address.String()
+				got[to] = true
+				if back[to] == nil {
+					back[to] = map[string]bool{}
+				}
+				back[to][name] = true
 				if len(target.Via) >= depth {
 					t.Fatalf("%v%s via %v", g, name, target.Via)
 				}
 			}
 			if err != nil || !maps.Equal(want, got) || len(got) != len(e.Targets) {
 				t.Fatalf("%v%s: %v, %v", g, name, e.Targets, err)
+			}
+		}
+		for to, want := range back {
+			got := map[string]bool{}
+			for _, a := range table.AliasesOf(envelope.MustParse(to)) {
+				got[a.String()] = true
+			}
+			if !maps.Equal(want, got) {
+				t.Fatalf("%valiases of %s: %v", g, to, got)
 			}
 		}
 	})

@@ -53,6 +53,7 @@ type Table struct {
 	maxTargets int
 	maxDepth   int
 	warnings   ErrorList
+	back       backwards
 }
 
 // A pattern is a regexp with the place of its entry.

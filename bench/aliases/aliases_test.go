@@ -3,7 +3,8 @@
 // reload does to those who ask meanwhile. Postfix's postmap is measured beside
 // it where it is installed.
 //
-//	go test ./aliases -bench . -benchtime 3x
+//	go test ./aliases -run XXX -bench 'Load|Reload|Postmap' -benchtime 5x
+//	go test ./aliases -run XXX -bench 'Lookup|File|Back' -benchtime 2s
 //	go test ./aliases -run Million -v            resident memory, in a process of its own
 package aliases
 
@@ -99,6 +100,41 @@ func BenchmarkLookupParallel(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lookups/s")
+}
+
+// BenchmarkForwardFile asks for a name that stands in a forward file.
+func BenchmarkForwardFile(b *testing.B) {
+	dir := b.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "example.test"), 0o700); err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "example.test", "jo"), []byte("jo@sink.test\n"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	table, err := forward.Load(forward.Config{Domains: []string{"example.test"}, Dir: dir})
+	if err != nil {
+		b.Fatal(err)
+	}
+	jo := envelope.MustParse("jo@example.test")
+	for b.Loop() {
+		if _, err := table.Expand(jo); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkBackwards asks which alias leads to a target, after the first time.
+func BenchmarkBackwards(b *testing.B) {
+	table := load(b, source(b, ":"))
+	start := time.Now()
+	table.AliasesOf(envelope.MustParse("user1@sink.test"))
+	first := time.Since(start)
+	for b.Loop() {
+		if n := len(table.AliasesOf(envelope.MustParse("user77@sink.test"))); n != 1 {
+			b.Fatal(n)
+		}
+	}
+	b.ReportMetric(float64(first.Milliseconds()), "ms-first")
 }
 
 // BenchmarkReloadUnderLoad reloads while one goroutine asks, and reports the
