@@ -22,7 +22,7 @@ type Options struct {
 	Reserve    int64            // octets of the file system that Enqueue leaves free; 0: 256 MiB, negative: none
 	KeepFailed time.Duration    // how long failed deliveries stay listed; 0: seven days
 	Logger     *slog.Logger     // nil: slog.Default
-	Now        func() time.Time // nil: the time, running on evenly from Open on even where the system's clock jumps
+	Now        func() time.Time // nil: time.Now, and leases run out by a clock that never jumps
 }
 
 // Badger is the engine for one srsd with its own disk: it is Queue and State.
@@ -39,6 +39,7 @@ type Badger struct {
 	keep      time.Duration
 	log       *slog.Logger
 	now       func() time.Time
+	steady    func() int64 // what leases run out by, nanoseconds
 	lock      *os.File
 	db        *badgerdb.DB
 	inventory *inventory
@@ -102,6 +103,9 @@ func Open(dir string, o Options) (_ *Badger, err error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
+	if err := s.unmap(); err != nil {
+		return nil, err
+	}
 	s.running.Go(s.commitAll)
 	s.running.Go(s.tend)
 	s.running.Go(s.checkFiles)
@@ -118,9 +122,11 @@ func (s *Badger) setDefaults() {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	s.steady = func() int64 { return s.now().UnixNano() }
 	if s.now == nil {
 		start := time.Now()
-		s.now = func() time.Time { return start.Add(time.Since(start)) }
+		s.now = time.Now
+		s.steady = func() int64 { return int64(time.Since(start)) }
 	}
 }
 
@@ -186,6 +192,23 @@ func (s *Badger) openIndex() (db *badgerdb.DB, err error) {
 		return nil, err
 	}
 	return badgerdb.Open(badgerOptions(dir, s.log))
+}
+
+// unmap opens badger anew after load has read half of a long queue, all of
+// which would stay mapped, and count as memory.
+func (s *Badger) unmap() (err error) {
+	if s.plan.total < 50_000 {
+		return nil
+	}
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	s.db, err = badgerdb.Open(badgerOptions(indexDir(s.dir), s.log))
+	if err != nil {
+		s.db = nil
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
 }
 
 func badgerOptions(dir string, log *slog.Logger) badgerdb.Options {

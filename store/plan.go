@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"strings"
+	"time"
 )
 
 // A plan is what is in the queue, and when each delivery is due: all of it in
@@ -44,7 +45,7 @@ type message struct {
 type item struct {
 	message *message
 	domain  *domain
-	due     int64 // of a leased one: the end of its lease
+	due     int64 // Unix nanoseconds; of a leased one: the end of its lease, by the steady clock
 	token   uint64
 	pos     int32 // in the heap that it is in, -1: in none
 	n       uint16
@@ -312,8 +313,8 @@ func (p *plan) setApart() {
 
 // expire gives back what leases have run out of. The token stays: until
 // somebody else leases the delivery, its old holder may still end it.
-func (p *plan) expire(now int64) {
-	for len(p.leases) > 0 && p.leases[0].due < now {
+func (p *plan) expire(now, steady int64) {
+	for len(p.leases) > 0 && p.leases[0].due < steady {
 		it := p.leases[0]
 		if it.wish == noWish {
 			p.change(it, queued, now)
@@ -326,14 +327,14 @@ func (p *plan) expire(now int64) {
 	}
 }
 
-// next is when something is due, or a lease ends; ok is false where nothing
-// ever will be.
-func (p *plan) next() (at int64, ok bool) {
+// next is how long nothing will be due, and no lease will end; at most a day.
+func (p *plan) next(now, steady int64) time.Duration {
+	wait := 24 * time.Hour
 	if len(p.ready) > 0 {
-		at, ok = p.ready[0].queue[0].due, true
+		wait = min(wait, time.Duration(p.ready[0].queue[0].due-now))
 	}
-	if len(p.leases) > 0 && (!ok || p.leases[0].due < at) {
-		at, ok = p.leases[0].due, true
+	if len(p.leases) > 0 {
+		wait = min(wait, time.Duration(p.leases[0].due-steady))
 	}
-	return at, ok
+	return max(0, wait)
 }

@@ -37,7 +37,7 @@ func (s *Badger) Enqueue(ctx context.Context, e Entry, body envelope.Body, ttl t
 	r.after = func(ok bool) {
 		n.after(ok)
 		if ok {
-			leases = s.granted(n, s.now().Add(ttl))
+			leases = s.granted(n, ttl)
 		}
 	}
 	if err := s.submit(r); err != nil {
@@ -148,7 +148,7 @@ func (n *newEntry) undo() {
 
 // granted leases the deliveries that came as leased; of an entry that was there
 // before it returns the leases that there are.
-func (s *Badger) granted(n *newEntry, until time.Time) (leases []Lease) {
+func (s *Badger) granted(n *newEntry, ttl time.Duration) (leases []Lease) {
 	m := n.entry.Message
 	m.Routes = nil
 	for i, d := range n.entry.Deliveries {
@@ -157,18 +157,19 @@ func (s *Badger) granted(n *newEntry, until time.Time) (leases []Lease) {
 			continue
 		}
 		if !n.known {
-			s.grant(it, until)
+			s.grant(it, ttl)
 		}
 		d.Entry, d.N = m.ID, i
-		leases = append(leases, Lease{Delivery: d, Message: m, Token: it.token, Until: time.Unix(0, it.due)})
+		until := s.now().Add(time.Duration(it.due - s.steady()))
+		leases = append(leases, Lease{Delivery: d, Message: m, Token: it.token, Until: until})
 	}
 	return leases
 }
 
-func (s *Badger) grant(it *item, until time.Time) {
+func (s *Badger) grant(it *item, ttl time.Duration) {
 	s.plan.token++
 	it.token = s.plan.token
-	s.plan.change(it, leased, until.UnixNano())
+	s.plan.change(it, leased, s.steady()+int64(ttl))
 }
 
 // Lease implements Queue. PerDomain must not call the store.
@@ -204,7 +205,7 @@ func (s *Badger) take(q LeaseQuery) (leases []Lease, doomed bool) {
 	p := &s.plan
 	p.stirred = false
 	p.rejoin()
-	p.expire(q.Now.UnixNano())
+	p.expire(q.Now.UnixNano(), s.steady())
 	wanted := map[*domain]int{}
 	until := q.Now.Add(q.TTL)
 	for len(leases) < q.Max && len(p.ready) > 0 {
@@ -224,7 +225,7 @@ func (s *Badger) take(q LeaseQuery) (leases []Lease, doomed bool) {
 			}
 			wanted[d] = n - 1
 		}
-		s.grant(it, until)
+		s.grant(it, q.TTL)
 		leases = append(leases, Lease{Delivery: Delivery{Entry: it.message.id, N: int(it.n)}, Token: it.token, Until: until})
 	}
 	// There may be more, and whoever has expired into the heap has stirred.
@@ -274,7 +275,7 @@ func (s *Badger) Extend(ctx context.Context, leases []Lease, ttl time.Duration) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	until := s.now().Add(ttl).UnixNano()
+	until := s.steady() + int64(ttl)
 	for _, l := range leases {
 		it := s.holds(l)
 		if it == nil || it.busy || it.wish == wishDrop && it.state != leased {

@@ -77,7 +77,7 @@ type Lease struct {
 type LeaseQuery struct {
 	Now       time.Time               // zero: now, by the clock of the engine
 	Max       int                     // at most this many
-	TTL       time.Duration           // how long the leases last
+	TTL       time.Duration           // how long the leases last, whatever the clock does meanwhile
 	PerDomain func(domain string) int // how many more of a domain are wanted now; nil: no limit
 }
 

@@ -12,14 +12,10 @@ import (
 func (s *Badger) Wake(ctx context.Context) error {
 	s.mu.Lock()
 	stirred, wake := s.plan.stirred, s.plan.wake
-	at, ok := s.plan.next()
+	wait := s.plan.next(s.now().UnixNano(), s.steady())
 	s.mu.Unlock()
 	if stirred {
 		return nil
-	}
-	wait := 24 * time.Hour
-	if ok {
-		wait = max(0, time.Unix(0, at).Sub(s.now()))
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

@@ -142,14 +142,19 @@ func manyAtOnce(t *testing.T, open Open) {
 }
 
 func fencing(t *testing.T, open Open) {
-	s := fresh(t, open)
+	var c clock
+	begin := time.Now()
+	c.set(begin)
+	s := open(t, t.TempDir(), c.now)
+	defer s.Close()
 	enqueue(t, s, "f", store.Queued, "a.example")
-	now := time.Now()
-	first := take(t, s, store.LeaseQuery{Now: now})
-	if again := take(t, s, store.LeaseQuery{Now: now.Add(59 * time.Second)}); len(again) > 0 {
+	first := take(t, s, store.LeaseQuery{Now: begin})
+	c.set(begin.Add(59 * time.Second))
+	if again := take(t, s, store.LeaseQuery{Now: c.now()}); len(again) > 0 {
 		t.Fatal("leased twice")
 	}
-	second := take(t, s, store.LeaseQuery{Now: now.Add(61 * time.Second)})
+	c.set(begin.Add(61 * time.Second))
+	second := take(t, s, store.LeaseQuery{Now: c.now()})
 	if len(first) != 1 || len(second) != 1 || first[0].Token == second[0].Token {
 		t.Fatalf("leases %v, then %v", first, second)
 	}

@@ -26,6 +26,7 @@ type model struct {
 	t       *testing.T
 	engine  Engine
 	now     time.Time
+	clock   clock
 	entries map[string]*modelEntry
 	leases  []store.Lease // all that were ever granted
 }
@@ -52,7 +53,8 @@ var (
 func testModel(t *testing.T, open Open) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := &model{open: open, t: t, dir: t.TempDir(), now: start, entries: map[string]*modelEntry{}}
-		m.engine = open(t, m.dir, func() time.Time { return m.now })
+		m.clock.set(m.now)
+		m.engine = open(t, m.dir, m.clock.now)
 		defer func() { m.engine.Close() }()
 		r.Repeat(map[string]func(*rapid.T){
 			"enqueue": m.enqueue,
@@ -60,13 +62,18 @@ func testModel(t *testing.T, open Open) {
 			"finish":  m.finish,
 			"extend":  m.extend,
 			"edit":    m.edit,
-			"pass":    func(r *rapid.T) { m.now = m.now.Add(time.Duration(rapid.IntRange(1, 400).Draw(r, "s")) * time.Second) },
+			"pass":    m.pass,
 			"body":    m.body,
 			"filter":  m.filter,
 			"restart": m.restart,
 			"":        m.same,
 		})
 	})
+}
+
+func (m *model) pass(r *rapid.T) {
+	m.now = m.now.Add(time.Duration(rapid.IntRange(1, 400).Draw(r, "seconds")) * time.Second)
+	m.clock.set(m.now)
 }
 
 func must(r rapid.TB, err error) {
@@ -368,7 +375,7 @@ func (m *model) act(d *modelDelivery, a store.Action) bool {
 
 func (m *model) restart(r *rapid.T) {
 	must(r, m.engine.Close())
-	m.engine = m.open(m.t, m.dir, func() time.Time { return m.now })
+	m.engine = m.open(m.t, m.dir, m.clock.now)
 	m.leases = nil
 	for _, d := range m.all() {
 		d.token = 0

@@ -21,8 +21,9 @@ import (
 func testValues(t *testing.T, open Open) {
 	rapid.Check(t, func(r *rapid.T) {
 		dir, now := t.TempDir(), start
-		clock := func() time.Time { return now }
-		s := open(t, dir, clock)
+		var c clock
+		c.set(now)
+		s := open(t, dir, c.now)
 		defer func() { s.Close() }()
 		type value struct {
 			data string
@@ -70,10 +71,10 @@ func testValues(t *testing.T, open Open) {
 			"elsewhere": func(r *rapid.T) {
 				must(r, s.Put(r.Context(), "spac", "e"+draw(r), []byte("z"), store.AnyRevision, 0))
 			},
-			"pass": func(r *rapid.T) { now = now.Add(30 * time.Second); expire() },
+			"pass": func(r *rapid.T) { now = now.Add(30 * time.Second); c.set(now); expire() },
 			"restart": func(r *rapid.T) {
 				must(r, s.Close())
-				s = open(t, dir, clock)
+				s = open(t, dir, c.now)
 			},
 			"scan": func(r *rapid.T) {
 				prefix := draw(r)
@@ -102,9 +103,10 @@ func testValues(t *testing.T, open Open) {
 }
 
 func counters(t *testing.T, open Open) {
-	dir, now := t.TempDir(), start
-	clock := func() time.Time { return now }
-	s := open(t, dir, clock)
+	dir := t.TempDir()
+	var c clock
+	c.set(start)
+	s := open(t, dir, c.now)
 	incr := func(key string, want int64) {
 		t.Helper()
 		if n, err := s.Incr(context.Background(), key, 2, time.Hour); err != nil || n != want {
@@ -117,10 +119,10 @@ func counters(t *testing.T, open Open) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, dir, clock)
+	s = open(t, dir, c.now)
 	defer s.Close()
 	incr("a", 6)
-	now = now.Add(time.Hour)
+	c.set(start.Add(time.Hour))
 	incr("a", 2)
 }
 

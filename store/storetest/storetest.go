@@ -5,6 +5,7 @@ package storetest
 
 import (
 	"io"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,12 @@ type Engine interface {
 // Open opens the engine whose data are in dir, with a clock. Opening a folder
 // again, after Close or after a crash, is a restart.
 type Open func(t testing.TB, dir string, now func() time.Time) Engine
+
+// A clock is set by a test and read by an engine's goroutines.
+type clock struct{ at atomic.Pointer[time.Time] }
+
+func (c *clock) set(t time.Time) { c.at.Store(&t) }
+func (c *clock) now() time.Time  { return *c.at.Load() }
 
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
