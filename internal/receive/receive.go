@@ -118,7 +118,7 @@ type SenderPolicy struct {
 
 // action is what follows from a result.
 func (p SenderPolicy) action(r spf.Result) Action {
-	if a, ok := p.Actions[r]; ok {
+	if a := p.Actions[r]; a != "" {
 		return a
 	}
 	switch r {

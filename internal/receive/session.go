@@ -31,6 +31,7 @@ type session struct {
 // A transaction is one message's envelope while it is said.
 type transaction struct {
 	open       bool
+	id         string  // once the text comes
 	policy     *Policy // of when it began
 	from       envelope.Address
 	helo       string
@@ -166,58 +167,47 @@ func (s *session) accept(rcpt envelope.Address, routes []envelope.Route) {
 // Data takes the message text and answers the final dot.
 func (s *session) Data(io.Reader) error {
 	s.conn.setPhase(sending)
-	m, err := s.read()
+	body, err := s.read()
 	if err != nil {
 		reply := replyFor(err)
 		s.refused(&s.tx, envelope.Address{}, reply)
 		return toSMTP(reply)
 	}
-	defer m.body.Release()
+	defer body.Release()
 	if !s.conn.setPhase(delivering) {
 		return toSMTP(replyShed) // which nobody hears
 	}
-	answer := s.deliver(m)
+	answer := s.deliver(body)
 	if !answer.Accepted() {
 		s.refused(&s.tx, envelope.Address{}, answer)
 	}
 	return toSMTP(answer)
 }
 
-// A received message is on its way from Data to the deliverer.
-type received struct {
-	id   string
-	body *message
-	at   time.Time
-}
-
 // read takes the text from the connection and checks its header.
-func (s *session) read() (received, error) {
+func (s *session) read() (*message, error) {
 	now := s.server.now()
-	in := received{id: s.server.ids.new(now)}
-	var err error
-	in.body, err = newMessage(&s.server.budget, &s.server.chunks, s.server.tempDir, s.tx.policy.MaxMessage, s.trace(in.id, now).appendTo)
-	if err == nil {
-		err = in.body.readFrom(textReader{s.conn, s.conn.Data()})
+	s.tx.id = s.server.ids.new(now)
+	m, err := newMessage(&s.server.budget, &s.server.chunks, s.server.tempDir, s.tx.policy.MaxMessage, s.trace(now).appendTo)
+	if err != nil {
+		return nil, err
 	}
+	err = m.readFrom(textReader{s.conn, s.conn.Data()})
 	if err == nil {
-		err = s.checkHeader(in.body)
+		err = s.checkHeader(m)
 	}
 	if err != nil {
-		// The guard reads what is left, so that the session stays in step.
-		if in.body != nil {
-			in.body.Release()
-		}
-		return received{}, err
+		m.Release()
+		return nil, err // the guard reads what is left, so that the session stays in step
 	}
-	in.at = s.server.now()
-	return in, nil
+	return m, nil
 }
 
 // trace is the header that this message gets.
-func (s *session) trace(id string, now time.Time) trace {
+func (s *session) trace(now time.Time) trace {
 	t := trace{
 		hostname: s.tx.policy.Hostname, client: s.client(), tls: s.conn.TLS(),
-		extended: !s.conn.helo, utf8: s.tx.options.UTF8, id: id, reversePath: s.tx.from,
+		extended: !s.conn.helo, utf8: s.tx.options.UTF8, id: s.tx.id, reversePath: s.tx.from,
 		checks: s.tx.checks, note: s.tx.note, now: now,
 	}
 	if len(s.tx.recipients) == 1 {
@@ -266,16 +256,16 @@ func (s *session) isRecipient(addresses []envelope.Address) bool {
 }
 
 // deliver hands the message over and logs what came of it.
-func (s *session) deliver(in received) envelope.Reply {
+func (s *session) deliver(body *message) envelope.Reply {
 	m := envelope.Message{
-		ID: in.id, Received: in.at, ReversePath: s.tx.from, SPF: string(s.tx.result), Client: s.client(),
+		ID: s.tx.id, Received: s.server.now(), ReversePath: s.tx.from, SPF: string(s.tx.result), Client: s.client(),
 		EightBit: s.tx.options.Body == smtp.Body8BitMIME, UTF8: s.tx.options.UTF8,
 		Return: string(s.tx.options.Return), EnvelopeID: s.tx.options.EnvelopeID,
-		Size: in.body.Size(), Routes: s.tx.routes,
+		Size: body.Size(), Routes: s.tx.routes,
 	}
 	answer := replyDiscarded
 	if len(m.Routes) > 0 {
-		answer = s.server.deliverer.Deliver(s.server.context, m, in.body)
+		answer = s.server.deliverer.Deliver(s.server.context, m, body)
 	}
 	if answer.Code < 200 || answer.Code > 599 {
 		answer = replyTrouble
@@ -296,7 +286,10 @@ func (s *session) client() envelope.Client {
 
 // refused logs a refusal.
 func (s *session) refused(tx *transaction, rcpt envelope.Address, r envelope.Reply) {
-	attrs := make([]slog.Attr, 0, 4)
+	attrs := make([]slog.Attr, 0, 5)
+	if tx.id != "" {
+		attrs = append(attrs, slog.String("id", tx.id))
+	}
 	attrs = append(attrs, slog.Any("client", s.conn.ip), slog.String("reverse_path", tx.from.String()))
 	if !rcpt.IsNull() {
 		attrs = append(attrs, slog.String("recipient", rcpt.String()))
