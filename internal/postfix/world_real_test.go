@@ -229,6 +229,13 @@ func (w *world) await(m *mailtest.MX, n int) mailtest.Message {
 	return got[n-1]
 }
 
+// awaitFrom waits for a message with this reverse-path.
+func (w *world) awaitFrom(m *mailtest.MX, from string) {
+	w.t.Helper()
+	for n := 1; w.await(m, n).From() != from; n++ {
+	}
+}
+
 var section = regexp.MustCompile(`(?m)^## (.*)$`)
 
 // blocks are the fenced blocks of a section of docs/postfix.md, by language.
