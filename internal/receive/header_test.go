@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 )
 
 const own = "mx.alumni.example"
@@ -55,6 +56,24 @@ func TestScanHeader(t *testing.T) {
 	}
 	if !scanHeader([]byte(" folded\r\n\r\n"), own).folded {
 		t.Error("a first line that continues ours is not seen")
+	}
+}
+
+// The largest header costs milliseconds, whatever it is made of.
+func TestHostileHeadersCostLittle(t *testing.T) {
+	fill := func(s string) string { return strings.Repeat(s, maxHeader/len(s)) + "\r\n\r\n" }
+	for what, block := range map[string]string{
+		"fields": fill("a:\r\n"), "received": fill("Received: by x\r\n"), "delivered-to": fill("Delivered-To: a@b\r\n"),
+		"results": fill("Authentication-Results: mx.bücher.example\r\n"), "nested comments": "Authentication-Results: " + fill("("),
+		"backslashes": "Authentication-Results: " + fill("\\"), "quotes": "Authentication-Results: " + fill("\"()"), "folds": "Received: " + fill("\r\n "),
+		"words": "Received: " + fill("by "), "one name": "Authentication-Results: " + fill("x"), "dots": "Authentication-Results: " + fill("."),
+		"foreign letters": "Authentication-Results: " + fill("ü"), "lines": fill("\r\n "), "no line end": fill("x"),
+	} {
+		began := time.Now()
+		scanHeader([]byte(block), own)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%s: %v", what, took)
+		}
 	}
 }
 
