@@ -138,8 +138,8 @@ func TestBudgetEndsBeforeTurn(t *testing.T) {
 		if r := w.deliver(m); r.Code != 250 {
 			t.Fatal(r)
 		}
-		e := w.queue.find("q2")
-		if x := e.Deliveries[0]; x.State != store.Queued || x.Tries != 0 {
+		all, _, _ := w.queue.List(t.Context(), store.Filter{IDs: []string{"q2"}}, "", 1)
+		if x := all[0].Deliveries[0]; x.State != store.Queued || x.Tries != 0 {
 			t.Errorf("%+v", x)
 		}
 		time.Sleep(2 * time.Minute)

@@ -20,8 +20,8 @@ type hops struct {
 type hop struct {
 	active   int
 	waiting  []chan error   // first come, first served
-	failures int            // in a row; attempts that began together count once
-	failed   time.Time      // when the last one failed
+	failures int            // in a row; one that began before the last was counted does not count
+	counted  time.Time      // when that was
 	until    time.Time      // not before then
 	served   time.Time      // when it last did its work
 	last     envelope.Reply // why it failed
@@ -124,11 +124,11 @@ func (h *hops) release(name string, p *Policy, s health, why envelope.Reply, beg
 		back = x.failures > 2
 		x.failures, x.served = 0, now
 	case dead:
-		if !began.Before(x.failed) {
+		if !began.Before(x.counted) {
 			x.failures++
-			x.until = now.Add(backOff(x.failures, p))
+			x.counted, x.until = now, now.Add(backOff(x.failures, p))
 		}
-		x.failed, x.last = now, why
+		x.last = why
 	}
 	limit := x.limit(p.ConnectionsPerHop, now)
 	for len(x.waiting) > 0 {
