@@ -16,6 +16,7 @@ const (
 	maxReport  = 1 << 20 // octets
 	maxParts   = 100
 	maxNesting = 6
+	maxFields  = 2000 // in one header section
 )
 
 // errUnparsable says that a report cannot be taken apart safely.
@@ -78,17 +79,17 @@ func (r *mimeReader) parse(text []byte, kind string, depth int) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	if v := p.get("content-type"); v != "" {
-		kind, params, err := mime.ParseMediaType(v)
-		if err != nil {
-			return nil, errUnparsable
-		}
-		p.kind, p.params = kind, params
+	if err := p.readType(); err != nil {
+		return nil, err
+	}
+	encoding, err := p.encoding()
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case strings.HasPrefix(p.kind, "multipart/"):
 		return p, r.parseMultipart(p, rest, depth)
-	case (p.kind == "message/rfc822" || p.kind == "message/global") && p.encoding() == "":
+	case (p.kind == "message/rfc822" || p.kind == "message/global") && encoding == "":
 		inner, err := r.parse(rest, "text/plain", depth+1)
 		if err != nil {
 			return nil, err
@@ -98,6 +99,25 @@ func (r *mimeReader) parse(text []byte, kind string, depth int) (*part, error) {
 		p.content = rest
 	}
 	return p, nil
+}
+
+// readType reads Content-Type, RFC 2045, section 5.
+func (p *part) readType() error {
+	v := p.get("content-type")
+	if v == "" {
+		return nil
+	}
+	kind, params, err := mime.ParseMediaType(v)
+	if err != nil { // what it is can be said all the same; where it is to be cut cannot
+		kind, _, _ = strings.Cut(strings.ToLower(v), ";")
+		kind = strings.TrimSpace(kind)
+	}
+	p.kind, p.params = kind, params
+	// UTF-7 hides what other charsets show, and is used by nobody any more.
+	if strings.HasPrefix(kind, "multipart/") && err != nil || strings.EqualFold(params["charset"], "utf-7") {
+		return errUnparsable
+	}
+	return nil
 }
 
 // readHeader takes the header off text.
@@ -120,7 +140,7 @@ func (p *part) readHeader(text []byte) (rest []byte, err error) {
 			}
 		}
 		name, _, ok := bytes.Cut(text[:n], []byte(":"))
-		if !ok {
+		if !ok || len(p.header) >= maxFields {
 			return nil, errUnparsable
 		}
 		p.header = append(p.header, field{strings.ToLower(string(bytes.TrimSpace(name))), text[:n]})
@@ -189,18 +209,24 @@ func findDelimiter(text []byte, boundary string) (start, end int, last bool) {
 }
 
 // encoding is the Content-Transfer-Encoding where it changes the octets, else "".
-func (p *part) encoding() string {
-	switch e := strings.ToLower(p.get("content-transfer-encoding")); e {
+func (p *part) encoding() (string, error) {
+	e, _, _ := strings.Cut(strings.ToLower(p.get("content-transfer-encoding")), ";")
+	switch e = strings.TrimSpace(e); e {
 	case "base64", "quoted-printable":
-		return e
-	default:
-		return ""
+		return e, nil
+	case "", "7bit", "8bit", "binary":
+		return "", nil
 	}
+	return "", errUnparsable
 }
 
 // decode is the content without its transfer encoding.
 func (p *part) decode() ([]byte, error) {
-	switch p.encoding() {
+	encoding, err := p.encoding()
+	if err != nil {
+		return nil, err
+	}
+	switch encoding {
 	case "base64":
 		clean := bytes.Map(func(r rune) rune {
 			if r == '\r' || r == '\n' || r == ' ' || r == '\t' {
@@ -228,7 +254,7 @@ func (p *part) decode() ([]byte, error) {
 // encode makes text the content again, in the transfer encoding that the part has.
 func (p *part) encode(text []byte) {
 	var b bytes.Buffer
-	switch p.encoding() {
+	switch encoding, _ := p.encoding(); encoding {
 	case "base64":
 		e := base64.StdEncoding.EncodeToString(text)
 		for len(e) > 76 {
@@ -260,13 +286,22 @@ func (p *part) write(b *bytes.Buffer) {
 	}
 }
 
-// walk calls fn for the part and everything in it, outside first.
-func (p *part) walk(fn func(*part) error) error {
-	if err := fn(p); err != nil {
+// walk calls fn for the part and everything in it, outside first. returned says
+// that a part belongs to the copy of the message that the report is about.
+func (p *part) walk(fn func(p *part, returned bool) error) error {
+	return p.walkIn(false, fn)
+}
+
+func (p *part) walkIn(returned bool, fn func(*part, bool) error) error {
+	switch p.kind {
+	case "text/rfc822-headers", "message/global-headers":
+		returned = true
+	}
+	if err := fn(p, returned); err != nil {
 		return err
 	}
 	for _, c := range p.children {
-		if err := c.part.walk(fn); err != nil {
+		if err := c.part.walkIn(returned || strings.HasPrefix(p.kind, "message/"), fn); err != nil {
 			return err
 		}
 	}

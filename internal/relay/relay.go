@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"srsd/bounce"
 	"srsd/envelope"
 	"srsd/forward"
 	"srsd/internal/control"
@@ -286,14 +285,7 @@ func (r *Relay) hide(_ context.Context, m envelope.Message, route envelope.Route
 	if !l.config.Bounce.HideTarget {
 		return body, nil
 	}
-	h := bounce.Hider{
-		Hostname: l.config.Hostname, Aliases: l.table.AliasesOf, Now: r.options.Now,
-		Ours: func(a envelope.Address) bool {
-			_, isSRS := l.rewriters[strings.ToLower(a.Domain())]
-			return isSRS || l.table.Owns(a.Domain())
-		},
-	}
-	return h.Hide(body, route.Target, m.ID)
+	return r.hider(l).Hide(body, route.Target, m.ID)
 }
 
 // Addr is the address of the first SMTP port, nil where there is none.

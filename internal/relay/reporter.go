@@ -113,6 +113,24 @@ func owner(l *live, alias envelope.Address) envelope.Address {
 	return postmaster
 }
 
+// hider reads and rewrites the reports that come home.
+func (r *Relay) hider(l *live) bounce.Hider {
+	return bounce.Hider{
+		Hostname: l.config.Hostname, Now: r.options.Now, Aliases: l.table.AliasesOf,
+		Ours: func(a envelope.Address) bool {
+			_, isSRS := l.rewriters[strings.ToLower(a.Domain())]
+			return isSRS || l.table.Owns(a.Domain())
+		},
+		Targets: func(alias envelope.Address) (all []envelope.Address) {
+			e, _ := l.table.Expand(alias) // what cannot be expanded has no targets to hide
+			for _, t := range e.Targets {
+				all = append(all, t.Address)
+			}
+			return all
+		},
+	}
+}
+
 // entry is the queue entry of a report. An addressee in a domain of ours is
 // found as RCPT finds it; everybody else where the DNS says.
 func (r reporter) entry(ctx context.Context, l *live, report bounce.Report, size int64) store.Entry {
