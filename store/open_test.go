@@ -6,8 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	badgerdb "github.com/dgraph-io/badger/v4"
+	badgeropts "github.com/dgraph-io/badger/v4/options"
 
 	"srsd/store"
 	"srsd/store/storetest"
@@ -76,8 +80,15 @@ func TestReserve(t *testing.T) {
 }
 
 func TestKeepFailed(t *testing.T) {
-	now := time.Now()
-	s := openWith(t, t.TempDir(), store.Options{KeepFailed: time.Hour, Now: func() time.Time { return now }})
+	var later atomic.Bool
+	now := func() time.Time {
+		if later.Load() {
+			return time.Now().Add(time.Hour)
+		}
+		return time.Now()
+	}
+	s := openWith(t, t.TempDir(), store.Options{KeepFailed: time.Hour, Now: now})
+	defer s.Close()
 	e, body := storetest.Entry("a", store.Failed, "a.example")
 	if _, err := s.Enqueue(context.Background(), e, body, 0); err != nil {
 		t.Fatal(err)
@@ -85,7 +96,46 @@ func TestKeepFailed(t *testing.T) {
 	if len(listed(t, s)) != 1 {
 		t.Error("a failed delivery is not listed")
 	}
-	s.Close()
+	later.Store(true)
+	for deadline := time.Now().Add(5 * time.Second); len(listed(t, s)) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a failed delivery is listed for good")
+		}
+	}
+}
+
+// TestFormat opens what a later srsd has written.
+func TestFormat(t *testing.T) {
+	dir := t.TempDir()
+	db, err := badgerdb.Open(badgerdb.DefaultOptions(filepath.Join(dir, "index")).WithCompression(badgeropts.None).WithLogger(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(db.Update(func(txn *badgerdb.Txn) error { return txn.Set([]byte("f"), []byte{99}) }), db.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(dir, store.Options{Reserve: -1}); err == nil || !strings.Contains(err.Error(), "format") {
+		t.Errorf("opened: %v", err)
+	}
+}
+
+// TestOrphans leaves in the spool what a crash leaves there.
+func TestOrphans(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, "spool", "ab")
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"xxab", "xxab.123.tmp"} {
+		if err := os.WriteFile(filepath.Join(left, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	openWith(t, dir, store.Options{}).Close()
+	if files, _ := os.ReadDir(left); len(files) > 0 {
+		t.Errorf("left: %v", files)
+	}
 }
 
 func TestClosed(t *testing.T) {

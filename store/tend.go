@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	badgerdb "github.com/dgraph-io/badger/v4"
@@ -73,9 +74,16 @@ func (s *Badger) forgetDoomed() {
 		requests = append(requests, &request{octets: 100, write: e.write, after: e.after})
 	}
 	s.mu.Unlock()
-	if s.submit(requests...) == nil {
-		for _, e := range edits {
+	if s.submit(requests...) != nil {
+		return
+	}
+	for i, e := range edits {
+		if err := requests[i].err; err == nil {
 			e.unlink()
+		} else if !errors.Is(err, errNoChange) { // another time
+			s.mu.Lock()
+			s.plan.doomed = append(s.plan.doomed, doomed[i])
+			s.mu.Unlock()
 		}
 	}
 }
