@@ -66,6 +66,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // maxRequest bounds what a request may hold: some ten thousand queue ids.
 const maxRequest = 1 << 20
 
+// flushEvery is how long a client waits for what is ready: a person looks on.
+const flushEvery = 100 * time.Millisecond
+
 // lastLine ends every answer.
 type lastLine struct {
 	End   bool   `json:"end,omitempty"`
@@ -83,10 +86,12 @@ func (s *Server) handler(name string, verb Verb) http.HandlerFunc {
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		out := json.NewEncoder(w)
 		out.SetEscapeHTML(false)
+		flushed := time.Now()
 		say := func(v any) error {
-			if err := out.Encode(v); err != nil {
+			if err := out.Encode(v); err != nil || time.Since(flushed) < flushEvery {
 				return err
 			}
+			flushed = time.Now()
 			return http.NewResponseController(w).Flush()
 		}
 		err = verb(r.Context(), args, say)
