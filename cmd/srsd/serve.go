@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 
 	"srsd/internal/relay"
 )
@@ -31,6 +33,7 @@ func (s serveCmd) Run(c console) error {
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
 
+	syscall.Umask(0o077) // badger makes its files as open as it may
 	log := config.NewLogger(c.Err)
 	r, err := relay.New(config, relay.Options{Logger: log})
 	if err != nil {
@@ -49,7 +52,7 @@ func (s serveCmd) Run(c console) error {
 		case sig := <-signals:
 			switch {
 			case sig == syscall.SIGHUP:
-				notify(daemon.SdNotifyReloading)
+				notify(reloading())
 				r.Reload() // says itself how it went
 				notify(daemon.SdNotifyReady)
 			case ctx.Err() == nil:
@@ -62,6 +65,14 @@ func (s serveCmd) Run(c console) error {
 			}
 		}
 	}
+}
+
+// reloading is what Type=notify-reload wants to hear: with the time by the clock
+// that systemd has sent SIGHUP by.
+func reloading() string {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // Linux has it
+	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000)
 }
 
 // notify tells systemd, where there is one.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -15,7 +16,7 @@ import (
 
 // A listeners opens ports, and uses those that systemd has opened already.
 type listeners struct {
-	inherited []net.Listener
+	inherited []net.Listener // not asked for yet
 	open      []net.Listener
 }
 
@@ -24,18 +25,25 @@ func newListeners() (*listeners, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sockets from systemd: %w", err)
 	}
-	return &listeners{inherited: inherited}, nil
+	l := &listeners{}
+	for _, ln := range inherited {
+		if ln != nil { // else it is no socket that listens
+			l.inherited = append(l.inherited, ln)
+		}
+	}
+	return l, nil
 }
 
 // listen opens a port for key, the configuration's name for it.
 func (l *listeners) listen(key, network, address string) (net.Listener, error) {
 	for i, ln := range l.inherited {
-		if ln != nil && sameAddress(ln.Addr(), network, address) {
-			l.inherited[i] = nil
+		if sameAddress(ln.Addr(), network, address) {
+			l.inherited = slices.Delete(l.inherited, i, i+1)
 			l.open = append(l.open, ln)
 			return ln, nil
 		}
 	}
+	network = family(network, address)
 	if network == "unix" {
 		if err := removeStale(address); err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
@@ -49,12 +57,34 @@ func (l *listeners) listen(key, network, address string) (net.Listener, error) {
 	return ln, nil
 }
 
+// unused says which socket of systemd no key of the configuration has asked
+// for: its clients would wait for ever.
+func (l *listeners) unused() error {
+	if len(l.inherited) == 0 {
+		return nil
+	}
+	return fmt.Errorf("systemd has opened %s, which no key of the configuration names", l.inherited[0].Addr())
+}
+
 // close closes everything that was opened; for a start that fails.
 func (l *listeners) close() {
 	for _, ln := range append(l.open, l.inherited...) {
-		if ln != nil {
-			ln.Close()
-		}
+		ln.Close()
+	}
+}
+
+// family keeps "0.0.0.0:25" to IPv4 and "[::]:25" to IPv6: under "tcp" each of
+// them is both, and the second could not be opened beside the first.
+func family(network, address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case network != "tcp" || err != nil:
+		return network
+	case ip.Unmap().Is4():
+		return "tcp4"
+	default:
+		return "tcp6"
 	}
 }
 
@@ -70,7 +100,7 @@ func sameAddress(have net.Addr, network, address string) bool {
 	if err != nil || !ok || want.Port != got.Port {
 		return false
 	}
-	return want.IP.Equal(got.IP) || (want.IP == nil || want.IP.IsUnspecified()) && got.IP.IsUnspecified()
+	return want.IP.Equal(got.IP) || want.IP == nil && got.IP.IsUnspecified()
 }
 
 // removeStale removes the socket of a process that is gone.
@@ -119,47 +149,71 @@ func ownAddresses(open []net.Listener) []netip.AddrPort {
 	return out
 }
 
-// become drops root's rights for those of a user, and gives it the data
-// directory when srsd has just made it.
+// become drops root's rights for those of a user.
 func become(name string) error {
-	uid, gid, err := userIDs(name)
+	u, err := lookup(name)
 	if err != nil {
 		return err
 	}
 	// The groups first, the user last: afterwards nothing may be changed.
-	if err := errors.Join(syscall.Setgroups([]int{gid}), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
+	if err := errors.Join(syscall.Setgroups(u.groups), syscall.Setgid(u.gid), syscall.Setuid(u.uid)); err != nil {
 		return fmt.Errorf("user: becoming %s: %w", name, err)
 	}
 	return nil
 }
 
-func userIDs(name string) (uid, gid int, err error) {
+// An account is a user of the machine.
+type account struct {
+	uid, gid int
+	groups   []int // gid among them
+}
+
+func lookup(name string) (a account, err error) {
 	u, err := user.Lookup(name)
 	if err != nil {
-		return 0, 0, fmt.Errorf("user: there is no user %q", name)
+		return a, fmt.Errorf("user: there is no user %q", name)
 	}
-	uid, err = strconv.Atoi(u.Uid)
+	groups, err := u.GroupIds()
 	if err != nil {
-		return 0, 0, fmt.Errorf("user: %s has the id %q", name, u.Uid)
+		return a, fmt.Errorf("user: groups of %s: %w", name, err)
 	}
-	gid, err = strconv.Atoi(u.Gid)
-	return uid, gid, err
+	for _, g := range groups {
+		id, err := strconv.Atoi(g)
+		if err != nil {
+			return a, fmt.Errorf("user: %s has the group %q", name, g)
+		}
+		a.groups = append(a.groups, id)
+	}
+	a.uid, err = strconv.Atoi(u.Uid)
+	if err == nil {
+		a.gid, err = strconv.Atoi(u.Gid)
+	}
+	return a, err
 }
 
 // makeDataDir makes the data directory, owned by the user that srsd becomes.
+// One that is there already must be that user's.
 func (c *Config) makeDataDir() error {
-	if _, err := os.Stat(c.DataDir); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-		return fmt.Errorf("data_dir: %w", err)
+	info, err := os.Stat(c.DataDir)
+	exists := err == nil
+	if !exists {
+		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+			return fmt.Errorf("data_dir: %w", err)
+		}
 	}
 	if c.User == "" || os.Geteuid() != 0 {
 		return nil
 	}
-	uid, gid, err := userIDs(c.User)
+	u, err := lookup(c.User)
 	if err != nil {
 		return err
 	}
-	return os.Chown(c.DataDir, uid, gid)
+	if !exists {
+		return os.Chown(c.DataDir, u.uid, u.gid)
+	}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != u.uid {
+		return fmt.Errorf("data_dir: %s belongs to another user than %q, which srsd becomes: chown -R %s %s",
+			c.DataDir, c.User, c.User, c.DataDir)
+	}
+	return nil
 }

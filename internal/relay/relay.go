@@ -166,7 +166,10 @@ func (r *Relay) listen(c Config) error {
 		}
 		r.smtpTLS = append(r.smtpTLS, ln)
 	}
-	return r.openDoors(c)
+	if err := r.openDoors(c); err != nil {
+		return err
+	}
+	return r.ports.unused()
 }
 
 func (r *Relay) newResolver(c Config) *resolve.Resolver {
@@ -299,6 +302,8 @@ func (r *Relay) Addr() net.Addr {
 // Run serves until ctx ends, then drains: idle sessions are told to go, messages
 // that are coming in are taken, attempts get their time, and the store closes.
 func (r *Relay) Run(ctx context.Context) error {
+	ctx, end := context.WithCancel(ctx) // also when a part fails
+	defer end()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var running sync.WaitGroup
@@ -327,6 +332,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-failed:
 		r.log.Error("a part of srsd has failed", "err", err)
+		end()
 	}
 	if r.receive != nil {
 		drain, cancel := context.WithTimeout(work, grace)

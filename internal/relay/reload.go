@@ -19,7 +19,7 @@ func (r *Relay) Reload() error {
 		r.log.Error("reload failed, the old configuration stays", "err", err)
 		return err
 	}
-	for _, key := range c.restarts(old.config) {
+	for _, key := range c.keep(old.config) {
 		r.log.Warn("a change needs a restart", "key", key)
 	}
 	if err := r.adopt(c); err != nil {
@@ -69,24 +69,33 @@ func (l *live) keys() srs.Keys {
 	return nil
 }
 
-// restarts are the keys that differ and cannot change while srsd runs.
-func (c *Config) restarts(old Config) (keys []string) {
-	differ := func(key string, same bool) {
+// keep puts back what cannot change while srsd runs, and names the keys that
+// would have changed.
+func (c *Config) keep(old Config) (keys []string) {
+	keep := func(key string, same bool, restore func()) {
 		if !same {
 			keys = append(keys, key)
+			restore()
 		}
 	}
-	differ("hostname", c.Hostname == old.Hostname)
-	differ("data_dir", c.DataDir == old.DataDir)
-	differ("user", c.User == old.User)
-	differ("receive.listen", slices.Equal(c.Receive.Listen, old.Receive.Listen))
-	differ("receive.listen_tls", slices.Equal(c.Receive.ListenTLS, old.Receive.ListenTLS))
-	differ("receive.memory", c.Receive.Memory == old.Receive.Memory)
-	differ("tls.certificate", (c.TLS.Certificate == "") == (old.TLS.Certificate == ""))
-	differ("dns", slices.Equal(c.DNS.Servers, old.DNS.Servers) && c.DNS.Timeout == old.DNS.Timeout)
-	differ("postfix", slices.Equal(c.doors(), old.doors()))
-	differ("log", c.Log == old.Log)
+	keep("hostname", c.Hostname == old.Hostname, func() { c.Hostname = old.Hostname })
+	keep("data_dir", c.DataDir == old.DataDir, func() { c.DataDir = old.DataDir })
+	keep("user", c.User == old.User, func() { c.User = old.User })
+	keep("receive.listen", slices.Equal(c.Receive.Listen, old.Receive.Listen), func() { c.Receive.Listen = old.Receive.Listen })
+	keep("receive.listen_tls", slices.Equal(c.Receive.ListenTLS, old.Receive.ListenTLS), func() { c.Receive.ListenTLS = old.Receive.ListenTLS })
+	keep("receive.memory", c.Receive.Memory == old.Receive.Memory, func() { c.Receive.Memory = old.Receive.Memory })
+	keep("tls.certificate", (c.TLS.Certificate == "") == (old.TLS.Certificate == ""), func() { c.TLS = old.TLS })
+	keep("dns", slices.Equal(c.DNS.Servers, old.DNS.Servers) && c.DNS.Timeout == old.DNS.Timeout, func() { c.DNS = old.DNS })
+	keep("postfix", slices.Equal(c.doors(), old.doors()), func() { c.keepDoors(old.Postfix) })
+	keep("log", c.Log == old.Log, func() { c.Log = old.Log })
 	return keys
+}
+
+// keepDoors puts back the endpoints, and leaves what a reload may change.
+func (c *Config) keepDoors(old Postfix) {
+	p := &c.Postfix
+	p.SenderTCP, p.RecipientTCP, p.Socketmap, p.Milter, p.Policy =
+		old.SenderTCP, old.RecipientTCP, old.Socketmap, old.Milter, old.Policy
 }
 
 // A Summary is what Check has seen.
