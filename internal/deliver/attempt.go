@@ -155,7 +155,7 @@ func (d *Deliverer) transaction(m *envelope.Message, g *group, body envelope.Bod
 	return &transaction{
 		m: m, from: g.from, rcpts: g.rcpts, head: head, body: body,
 		size: int64(len(head)) + body.Size(),
-		utf8: m.UTF8 && !asciiHeader(body) || !isASCII(head),
+		utf8: m.UTF8 && !asciiHeader(body),
 	}, nil
 }
 

@@ -114,6 +114,22 @@ func TestInternationalized(t *testing.T) {
 	}
 }
 
+// An alias that a server cannot read is not named to it.
+func TestDeliveredToNeedsUTF8(t *testing.T) {
+	for _, extend := range [][]string{nil, {"SMTPUTF8"}} {
+		w := newWorld(t, nil)
+		w.target().extend = extend
+		m := message("jo@target.example")
+		m.Routes[0].Alias, m.UTF8 = envelope.MustParse("jö@alumni.example"), true
+		if r := w.deliver(m); r.Code != 250 {
+			t.Fatal(r)
+		}
+		if got := w.target().got()[0].text; (got == text) != (extend == nil) {
+			t.Errorf("%v: %q", extend, got)
+		}
+	}
+}
+
 func TestMixedAnswersStayApart(t *testing.T) {
 	w := newWorld(t, nil)
 	w.target().answer = func(stage, arg string) string {

@@ -276,6 +276,9 @@ func (d *Deliverer) queueFirst(p *Policy, m envelope.Message, gs []*group, body 
 // which end them.
 func (d *Deliverer) enqueue(p *Policy, m envelope.Message, e *entryBuilder, body envelope.Body, now time.Time) (envelope.Reply, bool) {
 	leases, reply, ok := d.store(e.entry(p, m, now), body)
+	if ok {
+		d.log.LogAttrs(d.life, slog.LevelInfo, "queued", slog.String("id", m.ID), slog.String("reverse_path", m.ReversePath.String()))
+	}
 	for i, l := range leases {
 		r := e.runs[i]
 		d.leases.hold(l, r.hop)

@@ -40,7 +40,7 @@ type recipient struct {
 type stage int
 
 const (
-	untouched stage = iota // no octet of a reply has come
+	untouched stage = iota // MAIL has not been answered
 	talking
 	dotted // the final dot may be at the server
 )
@@ -49,7 +49,7 @@ const (
 type flight struct {
 	buf  []byte
 	ends []int
-	sent bool
+	next int // the command whose reply comes next
 }
 
 func (f *flight) add(words ...string) {
@@ -71,7 +71,6 @@ var (
 // allows that (RFC 2920). Each recipient gets its reply. An error means that the
 // connection is of no more use; recipients without a reply have none then.
 func (c *conn) send(t *transaction) error {
-	reset := c.open
 	if !c.prepare(t) {
 		return nil
 	}
@@ -80,42 +79,24 @@ func (c *conn) send(t *transaction) error {
 		if err := c.write(c.flight.buf, c.times.command); err != nil {
 			return err
 		}
-		c.flight.sent = true
 	}
-	next := 0
-	ask := func(limit time.Duration) (envelope.Reply, error) {
-		reply, err := c.ask(next, limit)
-		next++
-		if err == nil {
-			// 421 on a kept connection is its idle timer, most times.
-			if reply.Code == 421 && t.stage == untouched {
-				return reply, reply
-			}
-			t.stage = talking
-		}
-		return reply, err
-	}
-	if reset {
-		if reply, err := ask(c.times.command); err != nil || !reply.Accepted() {
+	if c.open {
+		if reply, err := c.ask(c.times.command); err != nil || !reply.Accepted() {
 			return firstError(err, reply)
 		}
-		t.stage = untouched // the next reply may still be 421
 	}
-	accepted, err := c.recipients(t, ask)
-	if err != nil {
+	accepted, err := c.recipients(t)
+	if err != nil || accepted == 0 && !c.ext.pipelining {
 		return err
 	}
-	if accepted == 0 && !c.ext.pipelining {
-		return nil
-	}
-	return c.data(t, accepted, ask)
+	return c.data(t, accepted)
 }
 
 // prepare writes the commands into the flight and answers for the server where
 // its extensions do not suffice. It returns false where nobody is left to ask.
 func (c *conn) prepare(t *transaction) bool {
 	f := &c.flight
-	f.buf, f.ends, f.sent = f.buf[:0], f.ends[:0], false
+	f.buf, f.ends, f.next = f.buf[:0], f.ends[:0], 0
 	from, ok := c.path(t.from)
 	switch {
 	case !ok, t.utf8 && !c.ext.utf8:
@@ -225,28 +206,33 @@ func xtext(s string) string {
 	return b.String()
 }
 
-// ask returns the reply to the n-th command, which it sends where the flight
-// has not gone out as one.
-func (c *conn) ask(n int, limit time.Duration) (envelope.Reply, error) {
-	if f := &c.flight; !f.sent {
+// ask returns the reply to the next command of the flight, which it sends where
+// the flight has not gone out as one.
+func (c *conn) ask(limit time.Duration) (envelope.Reply, error) {
+	f := &c.flight
+	if !c.ext.pipelining {
 		start := 0
-		if n > 0 {
-			start = f.ends[n-1]
+		if f.next > 0 {
+			start = f.ends[f.next-1]
 		}
-		if err := c.write(f.buf[start:f.ends[n]], c.times.command); err != nil {
+		if err := c.write(f.buf[start:f.ends[f.next]], c.times.command); err != nil {
 			return envelope.Reply{}, err
 		}
 	}
+	f.next++
 	return c.read(limit)
 }
 
 // recipients hears the replies to MAIL and RCPT and counts the accepted.
-func (c *conn) recipients(t *transaction, ask func(time.Duration) (envelope.Reply, error)) (accepted int, err error) {
-	mail, err := ask(c.times.command)
+func (c *conn) recipients(t *transaction) (accepted int, err error) {
+	mail, err := c.ask(c.times.command)
 	if err != nil {
 		return 0, err
 	}
-	c.open = true
+	if mail.Code == 421 {
+		return 0, mail // closing, before it has looked at the message: its idle timer, most times
+	}
+	t.stage, c.open = talking, true
 	if !mail.Accepted() {
 		t.answer(refusal(mail), c.remote)
 		if !c.ext.pipelining {
@@ -259,7 +245,7 @@ func (c *conn) recipients(t *transaction, ask func(time.Duration) (envelope.Repl
 		if !r.asked {
 			continue
 		}
-		reply, err := ask(c.times.command)
+		reply, err := c.ask(c.times.command)
 		if err != nil {
 			return accepted, err
 		}
@@ -275,8 +261,8 @@ func (c *conn) recipients(t *transaction, ask func(time.Duration) (envelope.Repl
 }
 
 // data does DATA for those who were accepted.
-func (c *conn) data(t *transaction, accepted int, ask func(time.Duration) (envelope.Reply, error)) error {
-	reply, err := ask(c.times.data)
+func (c *conn) data(t *transaction, accepted int) error {
+	reply, err := c.ask(c.times.data)
 	if err != nil {
 		return err
 	}
@@ -290,7 +276,11 @@ func (c *conn) data(t *transaction, accepted int, ask func(time.Duration) (envel
 		return nil
 	}
 	t.stage = dotted
-	if err := c.sendBody(t.head, t.body); err != nil {
+	head := t.head
+	if !c.ext.utf8 && !isASCII(head) { // it cannot name the alias there
+		head = ""
+	}
+	if err := c.sendBody(head, t.body); err != nil {
 		if reply, ok := c.lastWords(err); ok {
 			t.finish(reply, c)
 		}
