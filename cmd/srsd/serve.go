@@ -34,7 +34,9 @@ func (s serveCmd) Run(c console) error {
 	defer signal.Stop(signals)
 
 	syscall.Umask(0o077) // badger makes its files as open as it may
-	log := config.NewLogger(c.Err)
+	out := relay.NewLogWriter(c.Err)
+	defer out.Close()
+	log := config.NewLogger(out)
 	r, err := relay.New(config, relay.Options{Logger: log})
 	if err != nil {
 		return err
