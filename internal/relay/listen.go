@@ -196,6 +196,9 @@ func lookup(name string) (a account, err error) {
 func (c *Config) makeDataDir() error {
 	info, err := os.Stat(c.DataDir)
 	exists := err == nil
+	if exists && !info.IsDir() {
+		return fmt.Errorf("data_dir: %s is no folder", c.DataDir)
+	}
 	if !exists {
 		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 			return fmt.Errorf("data_dir: %w", err)

@@ -57,6 +57,10 @@ func (c *Config) Rewriters(now func() time.Time) (map[string]*srs.Rewriter, erro
 	if err != nil {
 		return nil, err
 	}
+	return c.rewriters(keys, now)
+}
+
+func (c *Config) rewriters(keys srs.Keys, now func() time.Time) (map[string]*srs.Rewriter, error) {
 	var format srs.Format
 	if err := format.UnmarshalText([]byte(c.SRS.Format)); err != nil {
 		return nil, err

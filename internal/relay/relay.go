@@ -129,6 +129,7 @@ func (r *Relay) prepare(c Config) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.warn(l)
 	if r.store, err = store.Open(c.DataDir, store.Options{Logger: r.log, Now: r.options.Now}); err != nil {
 		return nil, err
 	}
@@ -180,9 +181,17 @@ func (r *Relay) newResolver(c Config) *resolve.Resolver {
 
 // load makes what a configuration says, from its files.
 func (r *Relay) load(c Config) (*live, error) {
+	keys, err := srs.LoadKeys(c.secretsFile())
+	if err != nil {
+		return nil, err
+	}
+	return r.loadWith(c, keys)
+}
+
+func (r *Relay) loadWith(c Config, keys srs.Keys) (*live, error) {
 	l := &live{config: c}
 	var err error
-	if l.rewriters, err = c.Rewriters(r.options.Now); err != nil {
+	if l.rewriters, err = c.rewriters(keys, r.options.Now); err != nil {
 		return nil, err
 	}
 	if l.table, err = c.Table(); err != nil {

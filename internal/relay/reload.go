@@ -2,6 +2,8 @@ package relay
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"slices"
 
 	"srsd/forward/watch"
@@ -51,6 +53,7 @@ func (r *Relay) adopt(c Config) error {
 		r.log.Error("reload failed, the old configuration stays", "err", err)
 		return err
 	}
+	r.warn(l)
 	l.keepSenders(r.store)
 	r.live.Store(l)
 	r.deliver.SetPolicy(out)
@@ -60,6 +63,13 @@ func (r *Relay) adopt(c Config) error {
 	}
 	r.log.Info("reloaded", "aliases", l.table.Len(), "keys", len(l.keys()))
 	return nil
+}
+
+// warn logs what is odd about the alias table, and no error.
+func (r *Relay) warn(l *live) {
+	for _, w := range l.table.Warnings() {
+		r.log.Warn("alias table", "text", w.Error())
+	}
 }
 
 func (l *live) keys() srs.Keys {
@@ -108,14 +118,23 @@ type Summary struct {
 // Check reads everything that a relay with this configuration reads at its
 // start, and says what is wrong.
 func Check(c Config) (Summary, error) {
-	l, err := (&Relay{}).load(c)
+	var s Summary
+	keys, err := srs.LoadKeys(c.secretsFile())
+	if c.SRS.Secrets == "" && errors.Is(err, fs.ErrNotExist) {
+		s.Warnings = append(s.Warnings, c.secretsFile()+" does not exist yet: the first start makes it")
+		keys, err = srs.Keys{srs.NewKey("none", make([]byte, 16))}, nil // to look at the rest with
+	}
+	if err != nil {
+		return Summary{}, err
+	}
+	l, err := (&Relay{}).loadWith(c, keys)
 	if err != nil {
 		return Summary{}, err
 	}
 	if _, err := c.deliverPolicy(nil); err != nil {
 		return Summary{}, err
 	}
-	s := Summary{Aliases: l.table.Len(), Keys: len(l.keys())}
+	s.Aliases, s.Keys = l.table.Len(), len(keys)
 	for _, w := range l.table.Warnings() {
 		s.Warnings = append(s.Warnings, w.Error())
 	}
