@@ -327,6 +327,6 @@ func wordAfter(text []byte, end int) bool {
 // alone says whether text[start:end] is a word that belongs to no address and
 // no host name.
 func alone(text []byte, start, end int) bool {
-	return !wordBefore(text, start) && !wordAfter(text, end) &&
-		(end == len(text) || text[end] != '@') && (start == 0 || text[start-1] != '@')
+	next, _ := decodeAt(text, end)
+	return !wordBefore(text, start) && !wordAfter(text, end) && next != '@' && next != '+' && (start == 0 || text[start-1] != '@')
 }

@@ -149,11 +149,11 @@ func (h Hider) replace(text []byte, to envelope.Address, id string) ([]byte, err
 		}
 		if len(reading.verdicts) > 0 {
 			v = reading.verdicts[0]
-		} else if m := statusLine.FindSubmatch(text); m != nil {
+		} else if m := statusLine.FindSubmatch(text[:min(len(text), maxNotice)]); m != nil {
 			v.reply = replyOf(string(m[1]), "")
 		}
 		trace = h.trace(root)
-	} else if m := statusLine.FindSubmatch(text); m != nil {
+	} else if m := statusLine.FindSubmatch(text[:min(len(text), maxNotice)]); m != nil {
 		v.reply = replyOf(string(m[1]), "")
 	}
 	switch v.reply.Code / 100 {

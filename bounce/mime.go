@@ -16,7 +16,8 @@ const (
 	maxReport  = 1 << 20 // octets
 	maxParts   = 100
 	maxNesting = 6
-	maxFields  = 2000 // in one header section
+	maxFields  = 2000     // in one header section
+	maxField   = 64 << 10 // octets
 )
 
 // errUnparsable says that a report cannot be taken apart safely.
@@ -140,7 +141,7 @@ func (p *part) readHeader(text []byte) (rest []byte, err error) {
 			}
 		}
 		name, _, ok := bytes.Cut(text[:n], []byte(":"))
-		if !ok || len(p.header) >= maxFields {
+		if !ok || len(p.header) >= maxFields || n > maxField {
 			return nil, errUnparsable
 		}
 		p.header = append(p.header, field{strings.ToLower(string(bytes.TrimSpace(name))), text[:n]})

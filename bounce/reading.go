@@ -134,6 +134,9 @@ func (r *reading) status(text []byte) {
 // that failed.
 func (r *reading) notice(text []byte) {
 	for line := range bytes.Lines(text) {
+		if bytes.IndexByte(line, '@') < 0 {
+			continue
+		}
 		if m := lineOfAddress.FindSubmatch(line); m != nil {
 			collect(m[1], &r.failed)
 		}
@@ -151,7 +154,7 @@ func (r *reading) notice(text []byte) {
 
 var (
 	lineOfAddress = regexp.MustCompile(`^[\s>*'"<(]*([^\s<>*'"():;,]{1,64}@[^\s<>*'"():;,]{1,255})`)
-	expandedFrom  = regexp.MustCompile(`(?i)expanded from:?\s*([^\s)]+)`)
+	expandedFrom  = regexp.MustCompile(`(?i)(?:expanded|generated) from:?\s*([^\s)]+)`)
 	enhanced      = regexp.MustCompile(`\b[245]\.\d{1,3}\.\d{1,3}\b`)
 )
 
@@ -172,17 +175,20 @@ func unfoldText(s string) string { return strings.Join(strings.Fields(s), " ") }
 // the same text: qmail, Exim, Sendmail before MIME, Yahoo and others.
 var copies = regexp.MustCompile(`(?mi)^(--- (Below this line is|Below the next line is|Original message follows)|-{2,} ?This is a copy of|[ \t]*-{2,}[ \t]*(Original message|Unsent message|Message text|Message header|Returned message|Below)|The original message was)[^\r\n]*\r?\n`)
 
+// maxNotice is where the text for people ends at the latest.
+const maxNotice = 32 << 10
+
 // cutCopy cuts a report's text where the copy of the message begins.
 func cutCopy(text []byte) (note, copied []byte) {
-	at := copies.FindAllIndex(text, 8)
-	for _, m := range at {
+	end := min(len(text), maxNotice)
+	for _, m := range copies.FindAllIndex(text[:end], 8) {
 		// "The original message was received at …" stands at the top of
 		// Sendmail's reports.
 		if line := text[m[0]:m[1]]; !bytes.Contains(bytes.ToLower(line), []byte("received at")) {
 			return text[:m[0]], text[m[1]:]
 		}
 	}
-	return text, nil
+	return text[:end], text[end:]
 }
 
 const (
@@ -205,6 +211,9 @@ func collect(text []byte, sets ...*addressSet) {
 		}
 		for end < len(text) && end-at < envelope.MaxDomain && (alphanumeric(text[end]) || strings.IndexByte(".-_", text[end]) >= 0) {
 			end++
+		}
+		if start == at || end == at+1 {
+			continue
 		}
 		whole := bytes.TrimRight(text[start:end], ".-_")
 		local := text[start:at]

@@ -1,0 +1,189 @@
+package bounce
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// monsters are texts made to cost time or memory.
+func monsters() map[string]string {
+	head := "From: MAILER-DAEMON@mx.target.example\nMIME-Version: 1.0\n"
+	kind := "Content-Type: multipart/report; report-type=delivery-status; boundary=\"b\"\n\n"
+	fill := func(s string) string { return strings.Repeat(s, maxReport/len(s)-40) }
+	nested, closing := "", ""
+	for i := range 1000 {
+		nested += fmt.Sprintf("Content-Type: multipart/mixed; boundary=\"n%d\"\n\n--n%d\n", i, i)
+		closing = fmt.Sprintf("--n%d--\n", i) + closing
+	}
+	return map[string]string{
+		"ten thousand parts":  head + kind + strings.Repeat("--b\nContent-Type: text/plain\n\n<jo.private@target.example>\n", 10_000) + "--b--\n",
+		"a thousand nested":   head + nested + closing,
+		"delimiters or not":   head + kind + fill("--b-\n"),
+		"a delimiter a line":  head + kind + fill("--b\n"),
+		"header fields":       head + fill("a:\n"),
+		"one long field":      head + "X: " + fill("jo.private@target.example, "),
+		"one long fold":       head + "X:\n" + fill(" x\n"),
+		"signs":               head + kind + "--b\n\n<jo@alumni.example>\n" + fill("@"),
+		"signs and domains":   head + kind + "--b\n\n<jo@alumni.example>\n" + fill("@target.example"),
+		"half of it":          head + kind + "--b\n\n<jo@alumni.example>\n" + fill("jo.privat@target.example "),
+		"all of it":           head + kind + "--b\n\n<jo@alumni.example>\n" + fill("jo.private@target.example "),
+		"addresses":           head + kind + "--b\n\n<jo@alumni.example>\n" + numbered("user%d@x%d.example\n"),
+		"addresses that fail": head + kind + "--b\nContent-Type: message/delivery-status\n\n" + numbered("Final-Recipient: rfc822; u%d@x%d.example\n\n"),
+		"addresses of ours":   head + kind + "--b\n\n" + numbered("u%d@x%d.alumni.example\n"),
+		"words":               head + kind + "--b\n\n<jo@alumni.example>\n" + fill("jo.private "),
+		"letters":             head + kind + "--b\n\n<jo@alumni.example>\n" + fill("j"),
+		"equal signs":         head + kind + "--b\n\n<jo@alumni.example>\n" + fill("="),
+		"encoded words":       head + "X-Failed-Recipients: jo.private@target.example\nSubject: " + fill("=?utf-8?q?a?=\n "),
+		"pieces":              head + "X-Failed-Recipients: jo.private@target.example\nContent-Type: text/plain" + fill("; n*1=a") + "\n\n",
+		"entities":            head + kind + "--b\n\n<jo@alumni.example>\n" + fill("&#64;"),
+		"tags":                head + kind + "--b\n\n<jo@alumni.example>\n" + fill("<"),
+		"base64":              head + kind + "--b\nContent-Transfer-Encoding: base64\n\n" + base64.StdEncoding.EncodeToString([]byte(fill("jo.private@target.example ")[:700_000])),
+		"base64 as text":      head + kind + "--b\n\n<jo@alumni.example>\n" + fill("QUJD"),
+		"broken base64":       head + kind + "--b\nContent-Transfer-Encoding: base64\n\n" + fill("QUJ!"),
+		"quoted-printable":    head + kind + "--b\nContent-Transfer-Encoding: quoted-printable\n\n<jo@alumni.example>\n" + fill("=40"),
+		"copies":              head + "\n" + fill("--- Below this line is a copy\n"),
+		"blank lines":         head + kind + "--b\nContent-Type: message/delivery-status\n\n" + fill("\n"),
+	}
+}
+
+func numbered(format string) string {
+	var b strings.Builder
+	for i := 0; b.Len() < maxReport-1000; i++ {
+		fmt.Fprintf(&b, format, i, i)
+	}
+	return b.String()
+}
+
+// TestHideIsQuick hides nothing for longer than 100 ms on an idle machine; the
+// bound here leaves room for a busy one and for the race detector.
+func TestHideIsQuick(t *testing.T) {
+	for name, text := range monsters() {
+		text = crlf(text)
+		start := time.Now()
+		got := hide(t, text[:min(len(text), maxReport)])
+		took := time.Since(start)
+		t.Logf("%-20s %7d octets %8s", name, len(text), took.Round(10*time.Microsecond))
+		if took > time.Second {
+			t.Errorf("%s: %s", name, took)
+		}
+		if forms := seek([]byte(got), "jo.private@target.example"); forms != nil {
+			t.Errorf("%s leaks as %v", name, forms)
+		}
+	}
+}
+
+// A zeroes is a large body that takes no memory.
+type zeroes int64
+
+func (z zeroes) Size() int64 { return int64(z) }
+func (z zeroes) ReadAt(p []byte, off int64) (int, error) {
+	head := "X-Failed-Recipients: jo.private@target.example\r\n\r\n"
+	for i := range p {
+		p[i] = 'x'
+	}
+	if off < int64(len(head)) {
+		copy(p, head[off:])
+	}
+	if off+int64(len(p)) > int64(z) {
+		return int(int64(z) - off), io.EOF
+	}
+	return len(p), nil
+}
+
+// TestHideLargeBody reads the beginning of 50 MB only.
+func TestHideLargeBody(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	body, err := testHider().Hide(zeroes(50<<20), ann, "abc123")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	got, _ := io.ReadAll(io.NewSectionReader(body, 0, body.Size()))
+	if !isOwnReport(string(got)) || !bytes.Contains(got, []byte("jo@alumni.example")) {
+		t.Errorf("%.2000s", got)
+	}
+	if n := (after.TotalAlloc - before.TotalAlloc) >> 20; n > 20 {
+		t.Errorf("%d MB allocated", n)
+	}
+}
+
+// TestMIMERoundTrip takes apart and puts together what rapid makes up.
+func TestMIMERoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		lines := rapid.SliceOf(rapid.SampledFrom([]string{
+			"--b", "--b--", "--c", "--c--", "", "", "Content-Type: multipart/mixed; boundary=b", "Content-Type: multipart/report;\r\n boundary=\"c\"",
+			"Content-Type: message/rfc822", "Content-Type: text/plain", "Content-Transfer-Encoding: base64", "X: y", " folded", "text", "--b ", "\t",
+		})).Draw(t, "lines")
+		text := strings.Join(lines, "\r\n")
+		root, err := parseMessage([]byte(text))
+		if err != nil {
+			return
+		}
+		var b bytes.Buffer
+		root.write(&b)
+		if b.String() != text {
+			t.Fatalf("%q became %q", text, b.String())
+		}
+	})
+}
+
+// FuzzHide gives Hide what it likes: it does not panic, it does not leak, and
+// what it takes apart goes together again.
+func FuzzHide(f *testing.F) {
+	files, _ := filepath.Glob("testdata/reports/*.eml")
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add([]byte(crlf(string(data))))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if root, err := parseMessage(text); err == nil {
+			var b bytes.Buffer
+			if root.write(&b); !bytes.Equal(b.Bytes(), text) {
+				t.Fatalf("%q became %q", text, b.Bytes())
+			}
+		}
+		got := hide(t, string(text))
+		if got == string(text) {
+			return
+		}
+		// A secret that is written as it is, or in a form that is common, is gone
+		// from whatever was changed.
+		for _, form := range seek([]byte(got), "jo.private@target.example") {
+			switch form {
+			case "raw", "folded", "quoted-printable", "percent", "base64":
+				t.Errorf("leaks as %s: %q", form, got)
+			}
+		}
+	})
+}
+
+func BenchmarkHide(b *testing.B) {
+	data, err := os.ReadFile("testdata/reports/postfix.eml")
+	if err != nil {
+		b.Fatal(err)
+	}
+	small := crlf(string(data))
+	large := strings.Replace(small, "Hello Jo.\r\n", strings.Repeat("A line of the message that comes back with the report.\r\n", 17_000), 1)
+	for name, text := range map[string]string{"small": small, "large": large} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				hide(b, text)
+			}
+		})
+	}
+}
