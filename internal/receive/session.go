@@ -120,7 +120,11 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 	}
 	if r := refusal(d); !r.IsZero() {
 		if d.Err != nil {
-			s.server.log.Debug("cause of a refusal", "recipient", rcpt.String(), "error", d.Err)
+			level := slog.LevelDebug
+			if r.Temporary() { // something of ours is broken
+				level = slog.LevelWarn
+			}
+			s.server.log.Log(s.server.context, level, "cause of a refusal", "recipient", rcpt.String(), "error", d.Err)
 		}
 		s.refused(&s.tx, rcpt, r)
 		return toSMTP(r)
