@@ -185,7 +185,7 @@ func (d *Deliverer) walkAndSend(p *Policy, t *transaction, g *group) (health, en
 			if t.stage > untouched || err == nil {
 				health = alive
 				dialogues++
-			} else if health == unknown {
+			} else if health == unknown && !ours(err) {
 				health = dead
 			}
 			if err != nil {
@@ -290,9 +290,20 @@ func (d *Deliverer) connect(p *Policy, key connKey) (*conn, error) {
 		if !errors.Is(err, errTLS) || security != Opportunistic {
 			return nil, err
 		}
-		d.log.LogAttrs(d.life, slog.LevelDebug, "TLS failed, going on in clear", slog.String("remote", c.remote), slog.Any("error", err))
+		d.log.LogAttrs(d.life, slog.LevelInfo, "TLS failed, going on in clear", slog.String("remote", c.remote), slog.Any("error", err))
 		security = None
 	}
+}
+
+// ours says whether a connection failed for want of something here, which says
+// nothing about the other side.
+func ours(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL, context.Canceled} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func remoteName(host string, addr netip.AddrPort) string {

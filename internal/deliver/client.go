@@ -146,6 +146,9 @@ func (c *conn) startTLS(ctx context.Context, s Security, t *tls.Config) error {
 	config.ServerName = strings.TrimSuffix(c.key.host, ".")
 	// RFC 7435: without authentication, TLS still keeps out who only listens.
 	config.InsecureSkipVerify = s != Verified
+	if s == Opportunistic && config.MinVersion == 0 {
+		config.MinVersion = tls.VersionTLS10 // still better than what comes next: clear text
+	}
 	secret := tls.Client(c.net, config)
 	ctx, cancel := context.WithTimeout(ctx, c.times.command)
 	defer cancel()

@@ -136,11 +136,14 @@ func (q *memory) finish(o store.Outcome) error {
 		return store.ErrLeaseLost
 	}
 	x := &e.Deliveries[n]
-	x.Attempts = append(slices.Clone(x.Attempts), o.Attempts...)
-	if len(o.Attempts) > 0 {
+	x.Attempts = append(slices.Clone(o.Lease.Delivery.Attempts), o.Attempts...)
+	if x.Tries = o.Lease.Delivery.Tries; len(o.Attempts) > 0 {
 		x.Tries++
 	}
-	x.Delayed = o.Delayed
+	x.Delayed = x.Delayed || o.Delayed
+	if len(o.Routes) > 0 {
+		x.Routes = o.Routes
+	}
 	switch {
 	case o.Failed:
 		x.State = store.Failed

@@ -67,11 +67,15 @@ func attempts(results []result, at time.Time) []store.Attempt {
 // may be fewer than the routes: the others have been refused before.
 func (d *Deliverer) settle(lease store.Lease, results []result) {
 	p, now := d.policy.Load(), d.config.Now()
-	lease.Delivery.Attempts = append(slices.Clip(lease.Delivery.Attempts), attempts(results, now)...)
-	lease.Delivery.Tries++
+	o := store.Outcome{Lease: lease, Attempts: attempts(results, now), Delayed: lease.Delivery.Delayed}
+	x := &lease.Delivery // from here on as it will be
+	x.Attempts = append(slices.Clip(x.Attempts), o.Attempts...)
+	if len(o.Attempts) > 0 {
+		x.Tries++
+	}
 	var left, gone []envelope.Route
 	var relayed []result
-	for _, r := range lease.Delivery.Routes {
+	for _, r := range x.Routes {
 		i := slices.IndexFunc(results, func(x result) bool { return x.route.Target == r.Target && x.route.Alias == r.Alias })
 		switch {
 		case i < 0, results[i].reply.Permanent():
@@ -82,8 +86,6 @@ func (d *Deliverer) settle(lease store.Lease, results []result) {
 			relayed = append(relayed, results[i])
 		}
 	}
-	o := store.Outcome{Lease: lease, Attempts: attempts(results, now), Delayed: lease.Delivery.Delayed}
-	x := &lease.Delivery
 	x.Routes = append(slices.Clone(left), gone...)
 	switch {
 	case len(left) > 0 && !p.ripe(p.Lifetime, lease.Message.Received, now, x.Tries):
@@ -161,7 +163,9 @@ func (d *Deliverer) fail(p *Policy, o store.Outcome, lease store.Lease, now time
 		o.Routes, o.Due = x.Routes, now.Add(time.Minute)
 	default:
 		d.withBody(lease, func(b envelope.Body) { o.Spawn = d.report(m, KindFailed, about, b) })
-		o.Failed = o.Spawn == nil // nobody is told: the operator may look
+		if o.Spawn == nil { // nobody is told: the operator may look
+			o.Routes, o.Failed = x.Routes, true
+		}
 		d.log.LogAttrs(d.life, slog.LevelWarn, "given up", slog.String("id", m.ID), slog.Int("recipients", len(about)), slog.Bool("reported", o.Spawn != nil))
 	}
 	err := d.storeOutcomes([]store.Outcome{o})[0]
