@@ -127,6 +127,7 @@ func (d *Deliverer) attempt(p *Policy, m *envelope.Message, g *group, body envel
 		d.revive(p, g.hop)
 	}
 	d.record(m, g, began)
+	d.observe(g)
 }
 
 // revive makes due what waits for a hop that is back.

@@ -36,6 +36,10 @@ type Config struct {
 	// the same message, with the target hidden. Nil sends the body as it is.
 	Home func(ctx context.Context, m envelope.Message, r envelope.Route, body envelope.Body) (envelope.Body, error)
 
+	// Observe hears what came of each route in each attempt that has spoken to
+	// a next hop or found none. It must be quick: the sender waits. Nil: nobody.
+	Observe func(r envelope.Route, reply envelope.Reply)
+
 	// Dial connects; nil is the system's, from the addresses of Policy.Source.
 	// The address is always numeric and has been found allowed.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
