@@ -49,7 +49,7 @@ func FuzzForward(f *testing.F) {
 			}
 			return
 		}
-		a, err := split(in)
+		a, _ := split(in) // the null reverse-path has no parts
 		if out == "" || out == in {
 			if in != "" && in != `""` && !equalFold(a.domain, r.Domain) {
 				t.Fatalf("Forward(%q) = %q", in, out)

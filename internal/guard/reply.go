@@ -17,7 +17,6 @@ var (
 	replyControl    = reply(500, 5, 5, 2, "Control character in a command")
 	replyLongLine   = reply(500, 5, 5, 2, "Line too long")
 	replyEightBit   = reply(501, 5, 5, 2, "Only ASCII is allowed here")
-	replySyntax     = reply(501, 5, 5, 2, "Syntax error in the argument")
 	replyArgument   = reply(501, 5, 5, 4, "No argument is allowed here")
 	replyUnknown    = reply(500, 5, 5, 2, "Command not recognized")
 	replyNotOffered = reply(502, 5, 5, 1, "Command not offered")

@@ -39,18 +39,18 @@ type fakeConn struct {
 func (c fakeConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 // textOf reads stream as message text.
-func textOf(r io.Reader) (string, error, string) {
+func textOf(r io.Reader) (text, behind string, err error) {
 	client, server := net.Pipe()
 	defer client.Close()
 	defer server.Close()
 	c := New(fakeConn{server, r}, &Config{})
 	c.phase = phaseText
 	var got bytes.Buffer
-	_, err := io.Copy(&got, c.Data())
+	_, err = io.Copy(&got, c.Data())
 	c.drain()
 	rest := append([]byte{}, c.in[c.r:c.w]...)
 	more, _ := io.ReadAll(r)
-	return got.String(), err, string(append(rest, more...))
+	return got.String(), string(append(rest, more...)), err
 }
 
 // TestTextAsReference compares with the reference over streams made of what
@@ -66,7 +66,7 @@ func TestTextAsReference(t *testing.T) {
 		case 2:
 			r = iotest.HalfReader(r)
 		}
-		got, err, rest := textOf(r)
+		got, rest, err := textOf(r)
 		want, bad, ended, wantRest := reference(stream)
 		switch {
 		case !ended:
@@ -85,10 +85,10 @@ func TestTextAsReference(t *testing.T) {
 
 func TestLongestLine(t *testing.T) {
 	line := strings.Repeat("x", maxDataLine-2)
-	if got, err, _ := textOf(strings.NewReader(line + "\r\n.\r\n")); err != nil || got != line+"\r\n" {
+	if got, _, err := textOf(strings.NewReader(line + "\r\n.\r\n")); err != nil || got != line+"\r\n" {
 		t.Errorf("%d octets, %v", len(got), err)
 	}
-	if _, err, rest := textOf(strings.NewReader("x" + line + "\r\n.\r\nNOOP\r\n")); err != replyLongText || rest != "NOOP\r\n" {
+	if _, rest, err := textOf(strings.NewReader("x" + line + "\r\n.\r\nNOOP\r\n")); err != replyLongText || rest != "NOOP\r\n" {
 		t.Errorf("%v, then %q", err, rest)
 	}
 }
@@ -156,7 +156,7 @@ func FuzzText(f *testing.F) {
 	f.Add([]byte("\r\n.\r\n"))
 	f.Add([]byte(".\r\n"))
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		got, err, rest := textOf(bytes.NewReader(stream))
+		got, rest, err := textOf(bytes.NewReader(stream))
 		want, bad, ended, wantRest := reference(string(stream))
 		if ended && !bad && (err != nil || got != want) {
 			t.Errorf("%q, %v; want %q", got, err, want)
