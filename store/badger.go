@@ -68,9 +68,13 @@ var (
 	_ State = (*Badger)(nil)
 )
 
-// memTableSize bounds what badger holds in memory before it writes a table. A
-// transaction may have 15 % of it.
-const memTableSize = 16 << 20
+// What badger holds in memory before it writes a table, and how large tables
+// are otherwise. A transaction may have 15 % of memTableSize. Badger keeps up to
+// eight builders of twice tableSize, more where a memory table does not fit.
+const (
+	memTableSize = 8 << 20
+	tableSize    = 5 << 20
+)
 
 // Open opens the store in dir, which it creates where it does not exist. The
 // error wraps ErrInUse where another process has it open, ErrFull where there
@@ -213,12 +217,12 @@ func (s *Badger) unmap() (err error) {
 
 func badgerOptions(dir string, log *slog.Logger) badgerdb.Options {
 	o := badgerdb.DefaultOptions(dir)
-	o.TableSizeMultiplier = 1 // a compaction takes twice a table of memory
+	o.TableSizeMultiplier = 1
 	return o.
 		WithSyncWrites(true). // without it, a power cut loses what was acknowledged
 		WithMemTableSize(memTableSize).
 		WithNumMemtables(2).
-		WithBaseTableSize(8 << 20).
+		WithBaseTableSize(5 << 20).  // badger's table builders take twice as much, eight of them, and memTableSize must fit
 		WithValueThreshold(1 << 20). // nothing is as large: the value log, which a queue cannot reclaim, stays empty
 		WithValueLogFileSize(4 * memTableSize).
 		WithCompression(badgeropts.None).

@@ -13,7 +13,7 @@ import (
 // What one transaction may hold. Badger's own limit is 15 % of memTableSize.
 const (
 	batchRequests = 256
-	batchOctets   = 1 << 20
+	batchOctets   = memTableSize / 8
 )
 
 // A request is a change that waits for the writer. write runs in the writer,
@@ -134,26 +134,31 @@ func (s *Badger) commitAll() {
 		case do := <-s.apart:
 			do()
 		case r := <-s.requests:
-			for group := s.gather(r); len(group) > 0; {
-				group = s.commit(group)
+			for r != nil {
+				var group []*request
+				for group, r = s.gather(r); len(group) > 0; {
+					group = s.commit(group)
+				}
 			}
 		}
 	}
 }
 
-// gather takes what else is waiting.
-func (s *Badger) gather(first *request) []*request {
-	group := []*request{first}
-	for octets := first.octets; len(group) < batchRequests && octets < batchOctets; {
+// gather takes what else is waiting; next is what did not fit in any more.
+func (s *Badger) gather(first *request) (group []*request, next *request) {
+	group = []*request{first}
+	for octets := first.octets; len(group) < batchRequests; {
 		select {
 		case r := <-s.requests:
+			if octets += r.octets; octets > batchOctets {
+				return group, r
+			}
 			group = append(group, r)
-			octets += r.octets
 		default:
-			return group
+			return group, nil
 		}
 	}
-	return group
+	return group, nil
 }
 
 // errBusy says that an earlier request of the batch changes the same delivery.

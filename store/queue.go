@@ -97,8 +97,14 @@ func (s *Badger) newEntry(e Entry, body envelope.Body) (*newEntry, error) {
 		return nil, err
 	}
 	n.body.received = toNano(e.Received)
-	n.record, err = encodeMessage(n.body.messageHead, e.Message)
-	return n, err
+	if n.record, err = encodeMessage(n.body.messageHead, e.Message); err != nil {
+		return nil, err
+	}
+	if size := n.octets(); size > batchOctets {
+		n.undo()
+		return nil, fmt.Errorf("store: the envelope of %s is too large: %d octets, %d are possible", e.ID, size, batchOctets)
+	}
+	return n, nil
 }
 
 func (n *newEntry) octets() int {
