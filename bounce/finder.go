@@ -11,8 +11,11 @@ import (
 	"srsd/envelope"
 )
 
-// A name is a target, and the alias that stands for it.
-type name struct{ target, alias envelope.Address }
+// A name is an address that is to be hidden, and the alias that stands for it.
+type name struct {
+	target, alias envelope.Address
+	mailbox       envelope.Address // the alias's target that it belongs to; null where that may be one or the other
+}
 
 // A finder finds targets in text, in every form in which a report may name
 // them: its letters in any case, each of them plain or written as in xtext (RFC

@@ -40,9 +40,8 @@ func (h Hider) names(r *reading, to envelope.Address) (all, about []name, ok boo
 			return nil, nil, false
 		}
 		if !known {
-			hit = name{a, n.main.alias}
+			hit = name{a, n.main.alias, n.only(n.main)}
 			n.add(hit)
-			hit.target = n.main.target
 		}
 		about = append(about, hit)
 	}
@@ -85,7 +84,7 @@ func (n *namer) ours(r *reading) {
 			}
 			asked++
 			for _, t := range n.Targets(a) {
-				n.add(name{t, a})
+				n.add(name{t, a, t})
 			}
 		}
 	}
@@ -106,9 +105,9 @@ func (n *namer) search(r *reading) {
 		if len(aliases) == 0 {
 			continue
 		}
-		n.add(name{target, aliases[0]})
+		n.add(name{target, aliases[0], target})
 		for _, t := range n.Targets(aliases[0]) {
-			n.add(name{t, aliases[0]})
+			n.add(name{t, aliases[0], t})
 		}
 	}
 }
@@ -129,6 +128,16 @@ func (n *namer) choose(r *reading) {
 	}
 }
 
+// only returns the mailbox of a name whose alias has no other.
+func (n *namer) only(main name) envelope.Address {
+	for _, x := range n.all {
+		if x.alias == main.alias && x.mailbox != main.mailbox {
+			return envelope.Address{}
+		}
+	}
+	return main.mailbox
+}
+
 // relatives adds the other names of the targets' mailboxes that the report
 // uses, and returns the targets that it names.
 func (n *namer) relatives(r *reading) (named []name) {
@@ -144,7 +153,7 @@ func (n *namer) relatives(r *reading) (named []name) {
 		}
 		for _, x := range bare[bareLocal(a)] {
 			if sameMailbox(a, x.target) {
-				n.add(name{a, x.alias})
+				n.add(name{a, x.alias, x.mailbox})
 				break
 			}
 		}

@@ -16,6 +16,7 @@ type reading struct {
 	failed    addressSet // where a report says who failed
 	delivered addressSet // in Delivered-To: srsd writes the alias there on the way out
 	verdicts  []verdict
+	words     []byte // the first enhanced status code in the part for people
 }
 
 // A verdict is what a report says about one recipient.
@@ -64,6 +65,9 @@ func read(root *part) (*reading, error) {
 		}
 		return nil
 	})
+	if len(r.verdicts) == 0 && r.words != nil && r.words[0] != '2' && len(r.failed.list) > 0 {
+		r.verdicts = []verdict{{action: Failed, about: r.failed, reply: replyOf(string(r.words), "")}}
+	}
 	return r, err
 }
 
@@ -144,11 +148,8 @@ func (r *reading) notice(text []byte) {
 			collect(m[1], &r.failed)
 		}
 	}
-	if m := enhanced.Find(text); m != nil && len(r.verdicts) == 0 {
-		v := verdict{action: Failed, about: r.failed, reply: replyOf(string(m), "")}
-		if m[0] != '4' && len(v.about.list) > 0 {
-			r.verdicts = append(r.verdicts, v)
-		}
+	if r.words == nil {
+		r.words = enhanced.Find(text)
 	}
 }
 
