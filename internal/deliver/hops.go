@@ -205,3 +205,14 @@ func (h *hops) appetite(name string, perHop int, now time.Time) int {
 	}
 	return perHop
 }
+
+// forgive ends the back-off of a hop, of all where name is "".
+func (h *hops) forgive(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for n, x := range h.hops {
+		if name == "" || n == name {
+			x.failures, x.counted, x.until = 0, time.Time{}, time.Time{}
+		}
+	}
+}

@@ -162,6 +162,16 @@ func (d *Deliverer) sitOut(g *group) []result {
 	return g.results()
 }
 
+// Forgive ends the time for which a next hop is left alone after failures: the
+// operator who makes its queue due knows better. The name is a domain, in lower
+// case; "" is all next hops.
+func (d *Deliverer) Forgive(domain string) {
+	if p := d.policy.Load(); p.Smarthost != "" {
+		domain = p.Smarthost
+	}
+	d.hops.forgive(domain)
+}
+
 // damaged holds a delivery whose body cannot be read, so that the operator can
 // look at it. Trouble that may pass is tried again.
 func (d *Deliverer) damaged(l store.Lease, err error) {

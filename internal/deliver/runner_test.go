@@ -223,6 +223,24 @@ func TestBackOffSparesTheClient(t *testing.T) {
 	})
 }
 
+// The operator's word ends a back-off.
+func TestForgive(t *testing.T) {
+	in(t, nil, func(t *testing.T, w *world) {
+		w.target().refuse = fmt.Errorf("refused")
+		for i := range 10 {
+			m := message("jo.private@target.example")
+			m.ID = fmt.Sprint(i)
+			w.deliver(m)
+		}
+		time.Sleep(time.Hour)
+		w.target().set(func() { w.target().refuse = nil })
+		w.Forgive("target.example")
+		w.queue.Edit(t.Context(), store.Filter{}, store.Retry)
+		time.Sleep(2 * time.Second)
+		w.queue.none(t)
+	})
+}
+
 func TestSmarthostFallback(t *testing.T) {
 	in(t, func(c *Config) {
 		c.Policy.Smarthost, c.Policy.SmarthostFallback = "192.88.99.10:25", []string{"192.88.99.11:25"}
