@@ -369,4 +369,3 @@ func (m *model) act(d *modelDelivery, a store.Action) bool {
 	}
 	return true
 }
-
