@@ -27,6 +27,10 @@ func (s *Badger) Damage() Damage {
 	return s.damage
 }
 
+// namedMissing is how many missing messages the log names; the number of all
+// follows.
+const namedMissing = 1000
+
 // load builds the plan from the index, and compares it with the inventory.
 func (s *Badger) load() error {
 	live, noted, noteErr := readInventory(s.dir)
@@ -137,8 +141,9 @@ func (s *Badger) compare(live map[string]bool, noted, stored ledger) ledger {
 	if noted.seq >= stored.seq {
 		for id := range live {
 			if m := s.plan.messages[id]; m == nil || len(m.items) == 0 {
-				s.damage.Missing++
-				s.log.Error("queue entry is missing", "id", id)
+				if s.damage.Missing++; s.damage.Missing <= namedMissing {
+					s.log.Error("queue entry is missing", "id", id)
+				}
 			}
 		}
 	} else {
