@@ -27,6 +27,6 @@ func (k checkCmd) Run(c console) error {
 	for _, w := range summary.Warnings {
 		fmt.Fprintln(c.Err, w)
 	}
-	fmt.Fprintf(c.Out, "%s is good: %d aliases, %s, SRS domain %s\n", path, summary.Aliases, counted(summary.Keys, "key"), config.SRS.Domain)
+	fmt.Fprintf(c.Out, "%s is good: %s, %s, SRS domain %s\n", path, counted(summary.Aliases, "alias entry"), counted(summary.Keys, "key"), config.SRS.Domain)
 	return nil
 }
