@@ -40,7 +40,7 @@ func (s *Server) start() {
 		for name, verb := range s.Verbs {
 			mux.Handle("POST /"+name, s.handler(name, verb))
 		}
-		s.http = http.Server{Handler: mux, ReadTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn)}
+		s.http = http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn)}
 	})
 }
 
