@@ -121,7 +121,7 @@ func TestWhenSuspended(t *testing.T) {
 		"nnnnydnnnn":     false,
 		"ndnsldndndn":    true,  // what says nothing about the mailbox does not count
 		"sdsdsdsdsds":    false, //
-		"nddndndddndn":   false, // too slow: a run begins anew after a week
+		"nddndddndddndn": false, // too slow: a run begins anew after a week
 		"rdrdrdrdr":      true,
 		"yrdyrdyrdyrdyr": true, // accepted first, and returned later
 		"rdrdryyyydrdr":  false,
