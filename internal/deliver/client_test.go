@@ -149,8 +149,8 @@ func TestMixedAnswersStayApart(t *testing.T) {
 	if got := w.target().got(); len(got) != 1 || len(got[0].to) != 1 || got[0].to[0] != "yes@target.example" {
 		t.Errorf("%+v", got)
 	}
-	x := w.queue.only(t).Deliveries[0]
-	if _, no := refused(x, m.Routes[1]); !no || len(x.Routes) != 2 || lastReply(x, m.Routes[2]).Reply.Code != 450 {
+	x := w.queue.only(t).Deliveries
+	if len(x) != 2 || spent(x[0]) || !spent(x[1]) || lastReply(x[0], m.Routes[2]).Reply.Code != 450 || x[1].Routes[0].Target != m.Routes[1].Target {
 		t.Errorf("%+v", x)
 	}
 }

@@ -286,9 +286,9 @@ func (d *Deliverer) enqueue(p *Policy, m envelope.Message, e *entryBuilder, body
 		go func() {
 			defer d.work.done()
 			if <-r.done; r.err == nil {
-				d.settle(l, ofDelivery(r.results(), l.Delivery))
+				d.settle(l, ofRoutes(r.results(), l.Delivery.Routes))
 			} else if d.life.Err() == nil {
-				d.settle(l, ofDelivery(d.sitOut(r.group), l.Delivery))
+				d.settle(l, ofRoutes(d.sitOut(r.group), l.Delivery.Routes))
 			} else {
 				d.leases.drop(l) // srsd ends; the next start finds it
 			}
@@ -308,13 +308,6 @@ func (d *Deliverer) store(e store.Entry, body envelope.Body) ([]store.Lease, env
 	}
 	d.log.LogAttrs(d.life, slog.LevelError, "queue cannot be written", slog.String("id", e.ID), slog.Any("error", err))
 	return nil, envelope.NewReply(451, envelope.EnhancedCode{4, 3, 0}, "the message could not be stored, try again later"), false
-}
-
-// ofDelivery selects the results about a delivery's routes.
-func ofDelivery(all []result, x store.Delivery) []result {
-	return slices.DeleteFunc(all, func(r result) bool {
-		return !slices.ContainsFunc(x.Routes, func(q envelope.Route) bool { return q.Target == r.route.Target && q.Alias == r.route.Alias })
-	})
 }
 
 // retain keeps a body that counts its users.

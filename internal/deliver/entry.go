@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"slices"
 	"time"
 
 	"srsd/envelope"
@@ -16,6 +17,10 @@ type entryBuilder struct {
 	refused  []result // reported together with what is deferred
 	failed   []result // listed only
 }
+
+// maxSpent is how many refused routes stand in one delivery: their refusals are
+// kept as its attempts, of which the store keeps the last 20.
+const maxSpent = 16
 
 type waiting struct {
 	*group
@@ -43,21 +48,19 @@ func (b *entryBuilder) entry(p *Policy, m envelope.Message, now time.Time) store
 			e.Deliveries = append(e.Deliveries, store.Delivery{Domain: x.domain, Routes: x.routes, State: store.Queued, Due: q.due})
 		}
 	}
-	deferred := routesOf(b.deferred)
-	refused := routesOf(b.refused)
-	for _, x := range byDomain(deferred) {
-		// The refused of the same domain stay with it and wait for the report.
-		routes := append(x.routes, take(&refused, x.domain)...)
-		e.Deliveries = append(e.Deliveries, store.Delivery{Domain: x.domain, Routes: routes, State: store.Queued,
-			Attempts: attempts(about(b.deferred, b.refused, routes), now), Tries: 1, Due: now.Add(jitter(p.wait(1)))})
-	}
-	for _, x := range byDomain(refused) {
+	for _, x := range byDomain(routesOf(b.deferred)) {
 		e.Deliveries = append(e.Deliveries, store.Delivery{Domain: x.domain, Routes: x.routes, State: store.Queued,
-			Attempts: attempts(about(b.deferred, b.refused, x.routes), now), Tries: 1, Due: now.Add(p.patience())})
+			Attempts: attempts(ofRoutes(b.deferred, x.routes), now), Tries: 1, Due: now.Add(jitter(p.wait(1)))})
+	}
+	for _, x := range byDomain(routesOf(b.refused)) {
+		for routes := range slices.Chunk(x.routes, maxSpent) {
+			e.Deliveries = append(e.Deliveries, store.Delivery{Domain: x.domain, Routes: routes, State: store.Queued,
+				Attempts: attempts(ofRoutes(b.refused, routes), now), Tries: 1, Due: now.Add(p.patience())})
+		}
 	}
 	for _, x := range byDomain(routesOf(b.failed)) {
 		e.Deliveries = append(e.Deliveries, store.Delivery{Domain: x.domain, Routes: x.routes, State: store.Failed,
-			Attempts: attempts(about(b.failed, nil, x.routes), now), Tries: 1, Due: now})
+			Attempts: attempts(ofRoutes(b.failed, x.routes), now), Tries: 1, Due: now})
 	}
 	e.Routes = nil
 	for i := range e.Deliveries {
@@ -84,11 +87,11 @@ func routesOf(results []result) []envelope.Route {
 	return all
 }
 
-// about selects the results about some routes.
-func about(a, b []result, routes []envelope.Route) (all []result) {
-	x := store.Delivery{Routes: routes}
-	all = append(all, a...)
-	return ofDelivery(append(all, b...), x)
+// ofRoutes selects the results about some routes.
+func ofRoutes(all []result, routes []envelope.Route) []result {
+	return slices.DeleteFunc(slices.Clone(all), func(r result) bool {
+		return !slices.ContainsFunc(routes, func(q envelope.Route) bool { return q.Target == r.route.Target && q.Alias == r.route.Alias })
+	})
 }
 
 // A share is the routes of one next-hop domain.
@@ -111,18 +114,4 @@ func byDomain(routes []envelope.Route) (all []share) {
 		all[i].routes = append(all[i].routes, r)
 	}
 	return all
-}
-
-// take removes the routes of a domain.
-func take(routes *[]envelope.Route, domain string) (taken []envelope.Route) {
-	var rest []envelope.Route
-	for _, r := range *routes {
-		if queueDomain(r.Target) == domain {
-			taken = append(taken, r)
-		} else {
-			rest = append(rest, r)
-		}
-	}
-	*routes = rest
-	return taken
 }

@@ -137,6 +137,7 @@ func (q *memory) finish(o store.Outcome) error {
 	}
 	x := &e.Deliveries[n]
 	x.Attempts = append(slices.Clone(o.Lease.Delivery.Attempts), o.Attempts...)
+	x.Attempts = x.Attempts[max(0, len(x.Attempts)-20):]
 	if x.Tries = o.Lease.Delivery.Tries; len(o.Attempts) > 0 {
 		x.Tries++
 	}

@@ -34,7 +34,7 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	for idle := 0; ctx.Err() == nil; idle++ {
 		n, err := d.round(ctx, idle)
 		if n > 0 {
-			idle = 0
+			idle = -1
 		}
 		if err != nil && ctx.Err() == nil {
 			d.log.LogAttrs(ctx, slog.LevelError, "queue cannot be read", slog.Any("error", err))
@@ -86,8 +86,8 @@ func (d *Deliverer) room(p *Policy, now time.Time) int {
 }
 
 // rest waits until there may be work: a lease is free again, or something is
-// due. It takes a breath first, a longer one each time in a
-// row, because what is due may be what nobody wants now.
+// due. It takes a breath first, a longer one each time in a row, because what is
+// due may be what nobody wants now.
 func (d *Deliverer) rest(ctx context.Context, free <-chan struct{}, idle int) {
 	timer := time.NewTimer(min(breath<<min(idle, 10), maxBreath))
 	defer timer.Stop()

@@ -109,6 +109,32 @@ func TestOneReportAMessage(t *testing.T) {
 	})
 }
 
+// Many refusals are more than a delivery can hold; all are told at once.
+func TestManyRefused(t *testing.T) {
+	in(t, nil, func(t *testing.T, w *world) {
+		w.target().answer = func(stage, arg string) string {
+			if stage == "rcpt" && arg != "later@target.example" {
+				return "550 5.1.1 " + arg + " unknown"
+			}
+			return map[string]string{"rcpt": "450 4.2.1 later"}[stage]
+		}
+		to := []string{"later@target.example"}
+		for i := range 60 {
+			to = append(to, fmt.Sprintf("no%d@target.example", i))
+		}
+		w.deliver(message(to...))
+		w.target().set(func() { w.target().answer = nil })
+		time.Sleep(10 * time.Minute)
+		if r := w.reports(); len(r) != 1 || len(r[0].about) != 60 {
+			t.Errorf("%+v", r)
+		}
+		if n := len(w.target().got()); n != 1 {
+			t.Errorf("%d messages", n)
+		}
+		w.queue.none(t)
+	})
+}
+
 // A failure is told as soon as the last other route is delivered.
 func TestReportAfterSuccess(t *testing.T) {
 	in(t, nil, func(t *testing.T, w *world) {

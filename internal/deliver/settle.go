@@ -184,20 +184,17 @@ func (p *Policy) patience() time.Duration {
 	return reportPatience
 }
 
-// forget drops the deliveries that a report has told about. One that is leased
-// is told so when its turn comes. Edit knows the others by their domain only:
-// where one shares that with a delivery that is not told about, it stays and is
-// reported again, which is better than lost.
+// forget drops the deliveries that a report has told about. Edit knows them by
+// their domain only: where one shares that with a delivery that is not told
+// about, or is leased, it is told so when its turn comes.
 func (d *Deliverer) forget(id string, told, siblings []store.Delivery) {
 	for _, s := range told {
-		if s.State == store.Leased {
-			d.reports.tell(s)
-			continue
-		}
 		other := func(x store.Delivery) bool {
 			return x.Domain == s.Domain && !slices.ContainsFunc(told, func(t store.Delivery) bool { return t.N == x.N })
 		}
-		if !slices.ContainsFunc(siblings, other) {
+		if s.State == store.Leased || slices.ContainsFunc(siblings, other) {
+			d.reports.tell(s)
+		} else {
 			d.edit(store.Filter{IDs: []string{id}, Domain: s.Domain, State: store.Queued}, store.Drop)
 		}
 	}
@@ -265,7 +262,7 @@ func (d *Deliverer) finished(o store.Outcome, err error) {
 }
 
 // reports lets one decision about a message be made at a time, and remembers
-// which leased deliveries a report has told about already.
+// which deliveries a report has told about that could not be dropped.
 type reports struct {
 	mu      [64]sync.Mutex // by message
 	set     sync.Mutex
