@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 
 	"srsd/envelope"
@@ -54,7 +55,8 @@ type Request struct {
 	SPF         string // the SPF result for it
 	Recipient   envelope.Address
 	Notify      envelope.Notify
-	Original    string // ORCPT
+	Original    string     // ORCPT
+	Client      netip.Addr // who asks; the Router itself does not look at it
 }
 
 // A Decision is what becomes of a recipient.

@@ -110,6 +110,7 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 		Recipient:   rcpt,
 		Notify:      notify(o.Notify),
 		Original:    original(o),
+		Client:      s.conn.ip,
 	})
 	if d.Forged {
 		s.forged++

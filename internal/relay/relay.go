@@ -21,6 +21,7 @@ import (
 	"srsd/internal/postfix"
 	"srsd/internal/receive"
 	"srsd/internal/resolve"
+	"srsd/internal/suspend"
 	"srsd/srs"
 	"srsd/store"
 )
@@ -46,6 +47,7 @@ type Relay struct {
 	deliver  *deliver.Deliverer
 	receive  *receive.Server // nil where only the doors for Postfix are open
 	control  *control.Server
+	suspend  *suspend.List
 	socket   net.Listener // of control
 
 	ports   *listeners
@@ -260,17 +262,21 @@ func (r *Relay) build(l *live) error {
 	if err != nil {
 		return err
 	}
+	if err := r.openSuspend(l); err != nil {
+		return err
+	}
 	r.deliver = deliver.New(deliver.Config{
 		Hostname: l.config.Hostname, Queue: r.store, Resolver: r.resolver, Reporter: reporter{r}, Home: r.hide,
-		Logger: r.log, Now: r.options.Now, Policy: out,
+		Observe: r.suspend.Observe,
+		Logger:  r.log, Now: r.options.Now, Policy: out,
 	})
 	r.postfix = postfix.New(postfix.Config{Settings: r.doorSettings(l), Logger: r.log})
-	r.control = &control.Server{Queue: r.store, Logger: r.log}
+	r.control = &control.Server{Queue: r.store, Logger: r.log, Verbs: r.suspendVerbs()}
 	if !l.config.Relays() {
 		return nil
 	}
 	r.receive = receive.New(receive.Config{
-		Deliverer: homecoming{next: r.deliver, state: r.store, log: r.log},
+		Deliverer: homecoming{relay: r, next: r.deliver},
 		Policy:    r.receivePolicy(l), TLS: r.serverTLS(l), TempDir: l.config.tempDir(),
 		Memory: int64(l.config.Receive.Memory), Resolver: r.resolver, Logger: r.log, Now: r.options.Now,
 	})
@@ -278,7 +284,7 @@ func (r *Relay) build(l *live) error {
 }
 
 func (r *Relay) receivePolicy(l *live) receive.Policy {
-	f := front{Router: l.router, state: r.store, limit: l.config.Bounce.PerAddressLimit, log: r.log}
+	f := front{Router: l.router, state: r.store, suspend: r.suspend, bounce: l.config.Bounce, log: r.log}
 	return l.config.receivePolicy(f, r.resolver, r.options.Now)
 }
 
@@ -353,5 +359,6 @@ func (r *Relay) Run(ctx context.Context) error {
 	defer cancel()
 	err = errors.Join(err, r.control.Shutdown(ending))
 	running.Wait()
+	r.suspend.Close()
 	return errors.Join(err, r.store.Close())
 }
