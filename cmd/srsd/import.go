@@ -256,9 +256,9 @@ func (m *migration) options(v map[string]string) error {
 		if len(o) < 2 || o[0] != '-' {
 			return fmt.Errorf("SRS_EXTRA_OPTIONS: %q is no option", o)
 		}
-		name, takes := settings[o[1]]
+		name, takes := settings[o[1]] // the value of -X stands right behind it
 		value := o[2:]
-		if (takes || o[1] == 'X') && value == "" && i+1 < len(words) {
+		if takes && value == "" && i+1 < len(words) {
 			i++
 			value = words[i]
 		}

@@ -23,7 +23,7 @@ SRS_FORWARD_PORT=20001
 RUN_AS=postsrsd
 SRS_LISTEN_ADDR=127.0.0.1
 CHROOT=/var/lib/postsrsd
-SRS_EXTRA_OPTIONS="-A -t1800 -X .example.net"
+SRS_EXTRA_OPTIONS="-A -t1800 -X.example.net"
 `
 
 const shellTOML = `hostname = "mx.alumni.example"
