@@ -3,6 +3,7 @@ package receive
 import (
 	"bytes"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 
@@ -109,11 +110,11 @@ func inNameOf(value []byte, hostname string) bool {
 		return false
 	}
 	hostname = plainName(hostname)
-	if plainName(words[0]) == hostname || plainName(strings.Join(words, "")) == hostname {
+	if spells(words[0], hostname) || spells(strings.Join(words, ""), hostname) {
 		return true
 	}
 	before := strings.Join(words[:len(words)-1], "")
-	return before != "" && plainName(before) == hostname
+	return before != "" && spells(before, hostname)
 }
 
 // withoutComments removes comments, nested ones too, and leaves quoted strings
@@ -162,6 +163,14 @@ func unquoted(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// spells says whether name is a spelling of the host name, which is plain. Every
+// letter of a name leaves one octet or more in its A-labels, so what is far
+// longer is another name; and turning it into A-labels would cost the square of
+// its length.
+func spells(name, hostname string) bool {
+	return len(name) <= utf8.UTFMax*(len(hostname)+1) && plainName(name) == hostname
 }
 
 // plainName is one spelling for all of a host name: A-labels, lower case, no

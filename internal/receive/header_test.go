@@ -67,7 +67,8 @@ func TestHostileHeadersCostLittle(t *testing.T) {
 		"results": fill("Authentication-Results: mx.bücher.example\r\n"), "nested comments": "Authentication-Results: " + fill("("),
 		"backslashes": "Authentication-Results: " + fill("\\"), "quotes": "Authentication-Results: " + fill("\"()"), "folds": "Received: " + fill("\r\n "),
 		"words": "Received: " + fill("by "), "one name": "Authentication-Results: " + fill("x"), "dots": "Authentication-Results: " + fill("."),
-		"foreign letters": "Authentication-Results: " + fill("ü"), "lines": fill("\r\n "), "no line end": fill("x"),
+		"foreign letters": "Authentication-Results: " + fill("ü"), "all letters": "Authentication-Results: " + fill(allLetters()),
+		"some letters": fill("Authentication-Results: " + allLetters()[:999] + "\r\n"), "lines": fill("\r\n "), "no line end": fill("x"),
 	} {
 		began := time.Now()
 		scanHeader([]byte(block), own)
@@ -75,6 +76,16 @@ func TestHostileHeadersCostLittle(t *testing.T) {
 			t.Errorf("%s: %v", what, took)
 		}
 	}
+}
+
+// allLetters is many letters, none of them twice: the work of Punycode grows
+// with their number and with the number of different ones.
+func allLetters() string {
+	var b strings.Builder
+	for r := '\u4e00'; r < '\u9fa5'; r++ {
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // FuzzScanHeader: scanning never panics; what it finds are whole lines; when
