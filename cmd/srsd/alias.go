@@ -19,6 +19,9 @@ import (
 type aliasCmd struct {
 	Resolve aliasResolveCmd `cmd:"" help:"Show what the relay does with a recipient."`
 	Lint    aliasLintCmd    `cmd:"" help:"Show every mistake in alias files as FILE:LINE:COLUMN."`
+
+	Suspended aliasSuspendedCmd `cmd:"" help:"List the targets of the running relay that are suspended because their mailboxes are gone, with the last reply."`
+	Resume    aliasResumeCmd    `cmd:"" help:"End the suspension of a target, or of all targets of an alias."`
 }
 
 type aliasResolveCmd struct {

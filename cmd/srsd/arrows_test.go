@@ -15,7 +15,7 @@ import (
 var floors = [][]string{
 	{"srsd/cmd/srsd"},
 	{"srsd/internal/relay", "srsd/internal/mailtest/story"},
-	{"srsd/internal/receive", "srsd/internal/deliver", "srsd/internal/postfix", "srsd/internal/control", "srsd/internal/mailtest", "srsd/internal/mailtest/realpostfix"},
+	{"srsd/internal/receive", "srsd/internal/deliver", "srsd/internal/postfix", "srsd/internal/control", "srsd/internal/suspend", "srsd/internal/mailtest", "srsd/internal/mailtest/realpostfix"},
 	{"srsd/forward", "srsd/forward/watch", "srsd/bounce", "srsd/store", "srsd/store/storetest", "srsd/internal/guard", "srsd/internal/resolve"},
 	{"srsd/envelope", "srsd/srs", "srsd/spf", "srsd/spf/spflint"},
 }
