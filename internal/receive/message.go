@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	memoryText = 256 << 10 // a text above this goes to a file, its header apart
+	memoryText = 256 << 10 // a text that outgrows the buffer for this goes to a file, its header apart
 	maxHeader  = 1 << 20   // octets of a header block; Postfix allows less, no real message needs more
 	firstChunk = 16 << 10
 )
@@ -173,7 +173,9 @@ func (m *message) readFrom(r io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if m.file == nil && len(m.mem)-m.trace > memoryText {
+		// Only when the buffer is full: a header that comes octet by octet
+		// would be searched for its end at each.
+		if len(m.mem) == cap(m.mem) && len(m.mem)-m.trace > memoryText {
 			if err := m.spill(); err != nil {
 				return err
 			}

@@ -109,6 +109,17 @@ func TestLimitsOfAText(t *testing.T) {
 	}
 }
 
+// A header that comes octet by octet is not searched for its end at each.
+func TestAHeaderInDropsCostsLittle(t *testing.T) {
+	m := newTestMessage(t, 8<<20, 8<<20)
+	defer m.Release()
+	began := time.Now()
+	err := m.readFrom(iotest.OneByteReader(strings.NewReader(strings.Repeat("X: y\r\n", 200_000))))
+	if took := time.Since(began); !errors.Is(err, errHeaderTooBig) || took > 2*time.Second {
+		t.Errorf("%v after %v", err, took)
+	}
+}
+
 func TestABrokenTextStaysBroken(t *testing.T) {
 	broken := errors.New("the line is dead")
 	for _, n := range []int{10, 400_000} {

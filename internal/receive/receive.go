@@ -56,6 +56,7 @@ type Config struct {
 	TempDir   string             // for texts above 256 KiB; "": the system's
 	Memory    int64              // octets of message texts in memory, all sessions together; 0: 256 MiB
 	Resolver  Resolver           // nil: no reverse names, no lists
+	Room      func() error       // asked at MAIL: an error says that the disk is too full to promise anything; nil: never asked
 	Logger    *slog.Logger       // nil: nothing is logged
 	Now       func() time.Time   // nil: time.Now
 }

@@ -65,6 +65,8 @@ func (s *session) check(tx *transaction, from string) spf.Outcome {
 		return o
 	}
 	o := tx.policy.SPF.Check(s.server.context, s.conn.ip, tx.helo, from)
+	// An explanation may have 64 KB, of which a reply has no use, nor a cache.
+	o.Explanation, o.Reason = oneLine(o.Explanation), oneLine(o.Reason)
 	if o.TTL > 0 && !o.Personal {
 		tx.policy.outcomes.put(key, o, now.Add(o.TTL))
 	}
@@ -87,9 +89,9 @@ func senderReply(o spf.Outcome, a Action, ip netip.Addr) envelope.Reply {
 	text := fmt.Sprintf("SPF says %s for %s and %s", o.Result, ip, nameOf(o))
 	switch {
 	case o.Explanation != "":
-		text = fmt.Sprintf("SPF %s; %s explains: %s", o.Result, nameOf(o), oneLine(o.Explanation))
+		text = fmt.Sprintf("SPF %s; %s explains: %s", o.Result, nameOf(o), o.Explanation)
 	case o.Result != spf.Fail && o.Reason != "":
-		text += ": " + oneLine(o.Reason)
+		text += ": " + o.Reason
 	}
 	return reply(code, class, subject, detail, text)
 }

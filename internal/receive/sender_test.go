@@ -125,6 +125,21 @@ func TestTrustedForwardersBringAnybodysMail(t *testing.T) {
 	p.do("MAIL FROM:<x@deny.example>", "550")
 }
 
+// What is said about the reverse-path is not said about the HELO name.
+func TestTheNoteStandsAtItsCheck(t *testing.T) {
+	b := start(t, func(c *receive.Config) {
+		c.Policy.Sender.TrustedForwarders = []string{"forwarder.example"}
+		c.Policy.Sender.AlwaysHELO = true
+	})
+	b.spf["deny.example"] = spf.Outcome{Result: spf.Fail}
+	p := b.open(t)
+	p.envelope("x@deny.example", "jo@alumni.example")
+	p.data(hello)
+	if head := b.last(t).header(hello); !strings.Contains(head, "spf=pass smtp.helo=client.example") || strings.Count(head, "spf=none (fail, but brought") != 1 {
+		t.Error(head)
+	}
+}
+
 // The first message of a session does not decide about the next.
 func TestEachMessageIsChecked(t *testing.T) {
 	b := start(t)

@@ -28,6 +28,7 @@ type Server struct {
 	calm      *slog.Logger // for what strangers can cause at will
 	now       func() time.Time
 	tempDir   string
+	room      func() error
 
 	policy   atomic.Pointer[Policy]
 	engine   atomic.Pointer[engine]
@@ -51,7 +52,7 @@ type Server struct {
 func New(c Config) *Server {
 	s := &Server{
 		deliverer: c.Deliverer, resolver: c.Resolver, log: c.Logger, now: c.Now, tempDir: c.TempDir,
-		tls: c.TLS, registry: newRegistry(), ids: newIDs(), listeners: map[net.Listener]bool{},
+		room: c.Room, tls: c.TLS, registry: newRegistry(), ids: newIDs(), listeners: map[net.Listener]bool{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -59,6 +60,9 @@ func New(c Config) *Server {
 	s.calm = slog.New(calm{s.log.Handler(), &flow{}})
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.room == nil {
+		s.room = func() error { return nil }
 	}
 	s.budget.limit = c.Memory
 	if c.Memory <= 0 {

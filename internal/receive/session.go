@@ -77,6 +77,10 @@ func (s *session) Mail(_ string, o *smtp.MailOptions) error {
 	if s.server.budget.exhausted() {
 		return toSMTP(replyNoMemory)
 	}
+	if err := s.server.room(); err != nil {
+		s.server.calm.Warn("no room on disk", "error", err)
+		return toSMTP(replyNoSpace)
+	}
 	tx := transaction{policy: p, from: s.conn.Path(), helo: s.smtp.Hostname(), options: *o}
 	tx.listed = s.checkLists(p)
 	if r := s.checkSender(&tx); !r.IsZero() {

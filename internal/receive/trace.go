@@ -21,7 +21,7 @@ type trace struct {
 	recipient   envelope.Address // zero: more than one
 	reversePath envelope.Address
 	checks      []spf.Outcome // SPF, the decisive one last; none: not checked
-	note        string        // why a failed check did not count
+	note        string        // why the decisive check did not count where it failed
 	lists       []string      // block lists that the client is on
 	now         time.Time
 }
@@ -106,10 +106,10 @@ func (t trace) appendResults(b []byte) []byte {
 	if len(t.checks) == 0 && len(t.lists) == 0 {
 		return append(b, "; none\r\n"...)
 	}
-	for _, o := range t.checks {
+	for i, o := range t.checks {
 		b = append(b, ";\r\n\tspf="...)
 		b = append(b, o.Result...)
-		if t.note != "" {
+		if t.note != "" && i == len(t.checks)-1 {
 			b = append(b, " ("...)
 			b = appendComment(b, t.note)
 			b = append(b, ')')

@@ -159,3 +159,18 @@ func (k keeper) Recall(ctx context.Context, address string) (string, error) {
 	}
 	return string(v.Data), err
 }
+
+// An operated queue is the queue as the operator sees it: who wants something
+// tried now does not want to wait for a host that was busy before.
+type operated struct {
+	store.Queue
+	deliver *deliver.Deliverer
+}
+
+// Edit implements store.Queue.
+func (q operated) Edit(ctx context.Context, f store.Filter, a store.Action) (int, error) {
+	if a == store.Retry {
+		q.deliver.Forgive(f.Domain)
+	}
+	return q.Queue.Edit(ctx, f, a)
+}

@@ -271,14 +271,14 @@ func (r *Relay) build(l *live) error {
 		Logger:  r.log, Now: r.options.Now, Policy: out,
 	})
 	r.postfix = postfix.New(postfix.Config{Settings: r.doorSettings(l), Logger: r.log})
-	r.control = &control.Server{Queue: r.store, Logger: r.log, Verbs: r.suspendVerbs()}
+	r.control = &control.Server{Queue: operated{r.store, r.deliver}, Logger: r.log, Verbs: r.suspendVerbs()}
 	if !l.config.Relays() {
 		return nil
 	}
 	r.receive = receive.New(receive.Config{
 		Deliverer: homecoming{relay: r, next: r.deliver},
 		Policy:    r.receivePolicy(l), TLS: r.serverTLS(l), TempDir: l.config.tempDir(),
-		Memory: int64(l.config.Receive.Memory), Resolver: r.resolver, Logger: r.log, Now: r.options.Now,
+		Memory: int64(l.config.Receive.Memory), Resolver: r.resolver, Room: r.store.Free, Logger: r.log, Now: r.options.Now,
 	})
 	return nil
 }
