@@ -12,6 +12,7 @@ import (
 
 	"srsd/envelope"
 	"srsd/forward"
+	"srsd/internal/deliver"
 	"srsd/internal/suspend"
 	"srsd/srs"
 	"srsd/store"
