@@ -38,9 +38,7 @@ type world struct {
 func newWorld(t *testing.T, section string, n int) *world {
 	t.Helper()
 	realpostfix.Need(t, "postfix", "postfix")
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, as Postfix does")
-	}
+	needRoot(t)
 	ip := func(net int) string { return fmt.Sprintf("127.0.%d.%d", net, n) }
 	w := &world{t: t, house: ip(42), front: ip(46), stop: func() {},
 		outside: map[string]string{"sender": ip(43), "remote": ip(44), "spammer": ip(45)}}
@@ -77,6 +75,18 @@ mx.mailbox.example    A %[3]s
 	w.start()
 	t.Cleanup(func() { w.stop() })
 	return w
+}
+
+// needRoot skips a test that wants port 25 and a Postfix.
+func needRoot(t *testing.T) {
+	t.Helper()
+	switch {
+	case os.Geteuid() == 0:
+	case os.Getenv("SRSD_REQUIRE_PROGRAMS") != "":
+		t.Fatal("needs root, as Postfix does")
+	default:
+		t.Skip("needs root, as Postfix does")
+	}
 }
 
 func (w *world) mx(who string) *mailtest.MX {
