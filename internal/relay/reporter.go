@@ -39,7 +39,7 @@ func (r reporter) Report(ctx context.Context, m envelope.Message, kind deliver.K
 			return nil, nil
 		}
 	}
-	if m.Return == "HDRS" { // RFC 3461, section 4.3.
+	if m.Return == "HDRS" || action != bounce.Failed { // RFC 3461, section 4.3.
 		extent = min(extent, bounce.Headers)
 	}
 	now := r.now()
