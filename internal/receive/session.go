@@ -193,7 +193,8 @@ func (s *session) Data(io.Reader) error {
 	return toSMTP(answer)
 }
 
-// read takes the text from the connection and checks its header.
+// read takes the text from the connection and checks its header. The guard reads
+// what is left of a text that is refused, so that the session stays in step.
 func (s *session) read() (*message, error) {
 	now := s.server.now()
 	s.tx.id = s.server.ids.new(now)
@@ -201,14 +202,19 @@ func (s *session) read() (*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = m.readFrom(textReader{s.conn, s.conn.Data()})
-	if err == nil {
-		err = s.checkHeader(m)
+	done := false
+	defer func() {
+		if !done { // also where a layer below panics, which ends this session only
+			m.Release()
+		}
+	}()
+	if err := m.readFrom(textReader{s.conn, s.conn.Data()}); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		m.Release()
-		return nil, err // the guard reads what is left, so that the session stays in step
+	if err := s.checkHeader(m); err != nil {
+		return nil, err
 	}
+	done = true
 	return m, nil
 }
 
