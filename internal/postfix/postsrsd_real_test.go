@@ -20,12 +20,15 @@ import (
 // puts srsd in its place with what "srsd import postsrsd" has written: no message
 // and no bounce is lost.
 func TestReplacePostSRSd(t *testing.T) {
+	if !*long {
+		t.Skip("slow: run with -long")
+	}
 	realpostfix.Need(t, "postfix", "postfix")
 	realpostfix.Need(t, "postsrsd", "postsrsd")
 	needRoot(t)
 	t.Parallel()
 	w := &world{t: t, house: "127.0.42.9", stop: func() {}, relay: &relay.Relay{},
-		outside: map[string]string{"sender": "127.0.43.9", "remote": "127.0.44.9"}}
+		outside: map[string]string{"sender": "127.0.43.9", "remote": "127.0.44.9", "spammer": "127.0.45.9"}}
 	w.sender, w.remote = w.mx("sender"), w.mx("remote")
 	// PostSRSd has no policy service, so Postfix asks nobody.
 	mainCF, _, _ := strings.Cut(blocks(t, "1. ")["cf"], "smtpd_recipient_restrictions")
@@ -90,6 +93,8 @@ func TestReplacePostSRSd(t *testing.T) {
 	if len(home) != 1+senders*each {
 		t.Errorf("%d of %d bounces came home: %v", len(home), 1+senders*each, home)
 	}
+	// What docs/postfix.md says about maps without the policy service.
+	w.deliver("spammer", "spam@spam.example", signed)
 	w.refused("forged", "remote", "", strings.Replace(signed, "=ann@", "=bob@", 1), "RCPT: 550 5.1.1")
 }
 

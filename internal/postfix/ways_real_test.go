@@ -1,13 +1,17 @@
 package postfix_test
 
 import (
+	"flag"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
 )
 
-// TestWays runs every way of docs/postfix.md with a real Postfix.
+var long = flag.Bool("long", false, "run the slow tests too")
+
+// TestWays runs every way of docs/postfix.md with a real Postfix; without -long
+// only the milter's.
 func TestWays(t *testing.T) {
 	for i, way := range []struct {
 		section string
@@ -24,6 +28,9 @@ func TestWays(t *testing.T) {
 		{section: "5. ", local: "", aliased: "SRS", forged: []string{"RCPT: 550 5.1.1"}},
 	} {
 		t.Run(strings.TrimSuffix(way.section, ". "), func(t *testing.T) {
+			if way.section != "3. " && !*long {
+				t.Skip("slow: run with -long")
+			}
 			t.Parallel()
 			w := newWorld(t, way.section, i+1)
 
