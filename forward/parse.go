@@ -270,13 +270,13 @@ func (p *parser) regexp(s *scanner, at place) (*regexp.Regexp, bool) {
 		return nil, false
 	}
 	p.res[strings.Clone(source)] = place{s: &scanner{file: s.file}, line: at.line}
-	re, err := regexp.Compile(`(?i)^(?:` + source + `)$`)
+	// By itself first: parentheses that close the anchored one would get out.
+	re, err := regexp.Compile(source)
+	if err == nil {
+		re, err = regexp.Compile(`(?i)^(?:` + source + `)$`)
+	}
 	if err != nil {
-		text := err.Error()
-		if _, bare := regexp.Compile(source); bare != nil {
-			text = bare.Error()
-		}
-		p.fail(at, "%s", strings.TrimPrefix(text, "error parsing regexp: "))
+		p.fail(at, "%s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 		return nil, false
 	}
 	if source == "" {
