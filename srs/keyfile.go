@@ -44,8 +44,12 @@ const KeepNewline KeyOption = 1
 func ParseKeys(data []byte, options ...KeyOption) (Keys, error) {
 	lines := bytes.SplitAfter(data, []byte("\n"))
 	parse := parsePlain
-	if string(bytes.TrimRight(lines[0], "\r\n\t ")) == keysHeader {
+	headed := bytes.HasPrefix(data, []byte(keysHeader))
+	if headed {
 		parse = parseKeyLine
+		if rest := bytes.TrimSpace(lines[0][len(keysHeader):]); len(rest) > 0 {
+			return nil, fmt.Errorf("srs: secrets: line 1: begins with %q, and goes on; nothing may stand behind it", keysHeader)
+		}
 	}
 	keep := false
 	for _, o := range options {
@@ -53,7 +57,7 @@ func ParseKeys(data []byte, options ...KeyOption) (Keys, error) {
 	}
 	var keys Keys
 	for i, line := range lines {
-		if i == 0 && bytes.HasPrefix(line, []byte(keysHeader)) {
+		if i == 0 && headed {
 			continue
 		}
 		k, err := parse(string(line), i+1, keep)

@@ -49,6 +49,8 @@ func TestParseKeysRefuses(t *testing.T) {
 		{"empty", "", "no key"},
 		{"blank", "\n\n", "no key"},
 		{"header only", "srsd-keys 1\n# nothing\n", "no key"},
+		{"keys of another version", "srsd-keys 10\n" + good + "\n", `line 1: begins with "srsd-keys 1", and goes on`},
+		{"more behind the header", "srsd-keys 1 # ours\nk1 " + good + "\n", `line 1: begins with "srsd-keys 1", and goes on`},
 		{"comment first", "# the key\n" + good + "\n", "line 1: a comment, which PostSRSd would take for a secret"},
 		{"comment later", good + "\n#" + good + "\n", "line 2: a comment"},
 		{"short", good + "\nfifteen octets.\n", "line 2: the secret has 15 octets, 16 are the least"},
