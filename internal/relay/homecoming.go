@@ -125,15 +125,18 @@ const expanded = deliver.Kind(bounce.Expanded)
 // has several targets, and returns one of each such alias: its sender gets one
 // report, of this expansion, and not one a target (RFC 3461, section 5.2.7).
 func expand(routes []envelope.Route) (left, about []envelope.Route) {
-	several := func(r envelope.Route) bool {
-		return slices.ContainsFunc(routes, func(o envelope.Route) bool { return o.Alias == r.Alias && o.Target != r.Target })
+	wanted := func(r envelope.Route) bool { return r.Notify&envelope.NotifySuccess != 0 && !r.Return }
+	if len(routes) < 2 || !slices.ContainsFunc(routes, wanted) {
+		return routes, nil
 	}
+	targets := map[envelope.Address]int{}
+	for _, r := range routes {
+		targets[r.Alias]++
+	}
+	left = slices.Clone(routes)
 	for i, r := range routes {
-		if r.Notify&envelope.NotifySuccess == 0 || r.Return || !several(r) {
+		if !wanted(r) || targets[r.Alias] < 2 {
 			continue
-		}
-		if left == nil {
-			left = slices.Clone(routes)
 		}
 		if left[i].Notify &^= envelope.NotifySuccess; left[i].Notify == 0 {
 			left[i].Notify = envelope.NotifyNever // no NOTIFY at all would ask for failures
@@ -141,9 +144,6 @@ func expand(routes []envelope.Route) (left, about []envelope.Route) {
 		if !slices.ContainsFunc(about, func(o envelope.Route) bool { return o.Alias == r.Alias }) {
 			about = append(about, r)
 		}
-	}
-	if left == nil {
-		return routes, nil
 	}
 	return left, about
 }
