@@ -55,7 +55,7 @@ func TestWays(t *testing.T) {
 			forged := strings.Replace(srs, "=ann@", "=bob@", 1)
 			w.refused("forged", "remote", "", forged, way.forged...)
 			w.refused("harvested", "spammer", "spam@spam.example", srs, "RCPT: 550")
-			w.refused("spoofed", "spammer", "ann@sender.example", "jo@alumni.example", "RCPT: 550 5.7.23", "MAIL: 550 5.7.23")
+			w.refused("spoofed", "spammer", "ann@sender.example", "jo@alumni.example", "RCPT: 550 5.7.23…explains: 100% not ours", "MAIL: 550 5.7.23…explains: 100% not ours")
 			w.refused("unknown", "sender", "ann@sender.example", "nobody@alumni.example", "RCPT: 550 5.1.1")
 
 			w.mailboxes(way.local, way.aliased)
