@@ -113,11 +113,16 @@ func (c *Conn) plainCommand(name, arg string) []byte {
 		c.junk++
 		return c.hand(verbRset, name)
 	case name == "DATA":
-		if r := c.dataAllowed(); !r.IsZero() {
+		switch r := c.dataAllowed(); {
+		case r.IsZero():
+			return c.hand(verbData, name)
+		case c.r < c.w:
+			// RFC 2920, section 3.1: DATA ends a pipeline. What follows is text
+			// that did not wait, and never a command.
+			c.hangUp(replyDataTail, true)
+		default:
 			c.refuse(r)
-			return nil
 		}
-		return c.hand(verbData, name)
 	default:
 		return c.hand(verbOther, name)
 	}

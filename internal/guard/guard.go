@@ -59,10 +59,10 @@ const (
 // refusedIdle takes the place of Idle in the rest of a message that is refused.
 const refusedIdle = 10 * time.Second
 
-// PostmasterDomain stands in for the domain that "RCPT TO:<postmaster>" does
+// postmasterDomain stands in for the domain that "RCPT TO:<postmaster>" does
 // not have, in the string that go-smtp gives to Session.Rcpt. Path returns the
 // bare postmaster.
-const PostmasterDomain = "postmaster.invalid"
+const postmasterDomain = "postmaster.invalid"
 
 // A Config says how connections are guarded. It is shared by any number of
 // them and must not be copied or changed while in use. The zero Config works.

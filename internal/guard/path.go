@@ -67,7 +67,7 @@ func (c *Conn) parseEnvelope(mail bool, arg string) (string, envelope.Reply) {
 	}
 	c.path = address
 	if address.Domain() == "" && !address.IsNull() {
-		address, _ = address.WithDomain(PostmasterDomain)
+		address, _ = address.WithDomain(postmasterDomain)
 	}
 	return address.Path() + p.text, envelope.Reply{}
 }

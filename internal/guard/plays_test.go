@@ -245,6 +245,9 @@ func playAfterQuit(dial func() *client, b *backend) string {
 	c.reply()
 	c.send("QUIT\r\n" + aMessage)
 	c.codes(brief)
+	for end := time.Now().Add(brief); len(b.got()) == 0 && time.Now().Before(end); { // go-smtp alone closes, and reads on
+		time.Sleep(time.Millisecond)
+	}
 	return fmt.Sprintf("%d messages", len(b.got()))
 }
 

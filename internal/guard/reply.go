@@ -24,6 +24,7 @@ var (
 	replyHelloFirst = reply(503, 5, 5, 1, "Say EHLO first")
 	replyMailFirst  = reply(503, 5, 5, 1, "Say MAIL first")
 	replyRcptFirst  = reply(503, 5, 5, 1, "No valid recipients")
+	replyDataTail   = reply(554, 5, 5, 1, "DATA was refused, and its text did not wait for the answer")
 	replyNested     = reply(503, 5, 5, 1, "A transaction is under way")
 	replyHello      = reply(501, 5, 5, 2, "Say EHLO with a domain or an address literal")
 	replyTLSAlready = reply(503, 5, 5, 1, "TLS is active already")
