@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"srsd/srs"
 )
@@ -295,6 +296,37 @@ func TestReload(t *testing.T) {
 	if got := c.get("ann@sender.example"); got != "500 not found" {
 		t.Errorf("after the reload: %s", got)
 	}
+}
+
+// TestEncoding takes any text through a tcp_table's encoding and back.
+func TestEncoding(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := string(rapid.SliceOf(rapid.Byte()).Draw(t, "text"))
+		line := append(appendEncoded([]byte("get "), text), '\n')
+		for _, c := range line[len("get ") : len(line)-1] {
+			if c <= ' ' || c > '~' {
+				t.Fatalf("%q stands in %q", c, line)
+			}
+		}
+		if got, ok := tableKey(line); !ok || string(got) != text {
+			t.Fatalf("%q has become %q", text, got)
+		}
+	})
+}
+
+// TestThereAndBack takes senders through both maps.
+func TestThereAndBack(t *testing.T) {
+	r := newRules(settings(t))
+	rapid.Check(t, func(t *rapid.T) {
+		sender := rapid.StringMatching(`[a-z0-9!#$%&'*/?^_{|}~-]{1,20}@[a-z]{1,9}\.example`).Draw(t, "sender")
+		there := r.sender(context.Background(), sender, "")
+		if there.status == absent && r.stays(domainOf(sender)) {
+			return
+		}
+		if back := r.recipient(context.Background(), there.text); there.status != found || back != (result{found, sender}) {
+			t.Fatalf("%s → %+v → %+v", sender, there, back)
+		}
+	})
 }
 
 // TestIdle ends a connection that asks nothing.

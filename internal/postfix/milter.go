@@ -300,7 +300,7 @@ func (m *milter) end() error {
 func (m *milter) change(t *mail) bool {
 	sender := t.sender(m.server.ctx)
 	if sender.status == trouble {
-		m.server.logTrouble(sender)
+		m.server.logResult(t.from.String(), sender)
 		return false
 	}
 	for _, rcpt := range t.recipients {

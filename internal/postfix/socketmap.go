@@ -21,7 +21,10 @@ func (s *Server) serveSocketmap(c *conn) error {
 		}
 		name, key, _ := strings.Cut(string(query), " ")
 		r, known := s.rules.Load().mapped(s, name, key)
-		s.logTrouble(r)
+		if !known {
+			s.log.Warn("no such map", "map", fmt.Sprintf("%.40q", name))
+		}
+		s.logResult(key, r)
 		reply = appendMapReply(reply[:0], r, known)
 		writeNetstring(c.w, reply)
 	}

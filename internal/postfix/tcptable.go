@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 )
 
 // errMalformed ends a connection: whoever is there does not speak our language.
@@ -30,16 +31,21 @@ func (s *Server) serveTable(c *conn, lookup func(key string) result) error {
 			_, _ = c.w.WriteString("500 invalid request\n")
 			return fmt.Errorf("%w: %.40q", errMalformed, line)
 		}
-		r := lookup(string(key))
-		s.logTrouble(r)
+		address := string(key)
+		r := lookup(address)
+		s.logResult(address, r)
 		_, _ = c.w.Write(appendTableReply(c.w.AvailableBuffer(), r)) // its error comes back with the next read
 	}
 }
 
-// logTrouble tells the operator what the client is only told to wait for.
-func (s *Server) logTrouble(r result) {
-	if r.status == trouble {
-		s.log.Error("lookup failed", "err", r.text)
+// logResult tells the operator what the client is only told to wait for, and at
+// level debug every rewritten address.
+func (s *Server) logResult(key string, r result) {
+	switch {
+	case r.status == trouble:
+		s.log.Error("lookup failed", "address", key, "err", r.text)
+	case r.status == found && s.log.Enabled(s.ctx, slog.LevelDebug):
+		s.log.Debug("looked up", "address", key, "answer", r.text)
 	}
 }
 
