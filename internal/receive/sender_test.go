@@ -94,6 +94,24 @@ func TestHELOStandsForTheNullReversePath(t *testing.T) {
 	p.do("MAIL FROM:<ann@sender.example>", "550 5.7.23")
 }
 
+// An address literal is no pvalue of RFC 8601 unless it is quoted.
+func TestAddressLiteralsAreQuotedInResults(t *testing.T) {
+	b := start(t)
+	p := dial(t, b.addr, "")
+	p.want("220")
+	p.do("EHLO [127.0.0.1]", "250")
+	p.envelope("", "jo@alumni.example")
+	p.data(hello)
+	if head := b.last(t).header(hello); !strings.Contains(head, ` smtp.helo="[127.0.0.1]"`) {
+		t.Error(head)
+	}
+	p.envelope(`"a\"b"@[192.0.2.1]`, "jo@alumni.example")
+	p.data(hello)
+	if head := b.last(t).header(hello); !strings.Contains(head, ` smtp.mailfrom="\"a\\\"b\"@[192.0.2.1]"`) {
+		t.Error(head)
+	}
+}
+
 // Networks that are skipped; and with it the shape of a trace that judges nothing.
 func TestSkippedNetworksAreNotChecked(t *testing.T) {
 	b := start(t, func(c *receive.Config) {

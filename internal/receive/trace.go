@@ -2,6 +2,7 @@ package receive
 
 import (
 	"crypto/tls"
+	"strings"
 	"time"
 
 	"srsd/envelope"
@@ -116,10 +117,10 @@ func (t trace) appendResults(b []byte) []byte {
 		}
 		if o.Identity == spf.HELO {
 			b = append(b, " smtp.helo="...)
-			b = append(b, t.client.HELO...)
+			b = appendValue(b, t.client.HELO)
 		} else {
 			b = append(b, " smtp.mailfrom="...)
-			b = append(b, t.reversePath.String()...)
+			b = appendValue(b, t.reversePath.String())
 		}
 	}
 	for _, zone := range t.lists {
@@ -127,6 +128,22 @@ func (t trace) appendResults(b []byte) []byte {
 		b = append(b, zone...)
 	}
 	return append(b, "\r\n"...)
+}
+
+// appendValue appends a name or an address as a pvalue of RFC 8601, section 2.2:
+// where it ends in an address literal, it must be quoted.
+func appendValue(b []byte, s string) []byte {
+	if !strings.HasSuffix(s, "]") {
+		return append(b, s...)
+	}
+	b = append(b, '"')
+	for i := range len(s) {
+		if s[i] == '"' || s[i] == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, s[i])
+	}
+	return append(b, '"')
 }
 
 // appendComment appends s as text within a comment: printable ASCII only, what
