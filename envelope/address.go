@@ -28,6 +28,7 @@ const (
 // without a domain (RFC 5321, section 4.5.1).
 type Address struct {
 	local, domain string
+	text          string // what String says, made of the two
 }
 
 // ErrTooLong is wrapped by errors about an address that breaks a limit of
@@ -40,20 +41,24 @@ func NewAddress(local, domain string) (Address, error) {
 	if local == "" && domain == "" {
 		return Address{}, errors.New("address: empty")
 	}
+	return newAddress(local, domain, write(local, domain))
+}
+
+func newAddress(local, domain, text string) (Address, error) {
 	if err := checkLocal(local); err != nil {
 		return Address{}, err
 	}
+	a := Address{local: local, domain: domain, text: text}
 	if domain == "" {
 		if !strings.EqualFold(local, "postmaster") {
 			return Address{}, fmt.Errorf("address: %q has no domain", local)
 		}
-		return Address{local: local}, nil
+		return a, nil
 	}
 	if err := CheckDomain(domain); err != nil {
 		return Address{}, err
 	}
-	a := Address{local: local, domain: domain}
-	if n := len(a.String()); n > MaxAddress {
+	if n := len(text); n > MaxAddress {
 		return Address{}, fmt.Errorf("address: %w: %d octets, %d are allowed", ErrTooLong, n, MaxAddress)
 	}
 	return a, nil
@@ -71,13 +76,14 @@ func ParseAddress(s string) (Address, error) {
 	if err != nil {
 		return Address{}, err
 	}
-	if rest == "" {
-		return NewAddress(local, "")
-	}
 	if rest == "@" {
 		return Address{}, fmt.Errorf("address: %q has no domain", s)
 	}
-	return NewAddress(local, rest[1:])
+	domain := strings.TrimPrefix(rest, "@")
+	if s[0] == '"' { // the quotes may not have been needed
+		return NewAddress(local, domain)
+	}
+	return newAddress(local, domain, s)
 }
 
 // MustParse is ParseAddress for constants in tests; it panics on an error. The
@@ -138,16 +144,7 @@ func (a Address) IsASCII() bool { return isASCII(a.local) && isASCII(a.domain) }
 
 // String is the address as SMTP writes it, the local part quoted where it must
 // be; "" for the null reverse-path.
-func (a Address) String() string {
-	local := a.local
-	if !isDotString(local) && !a.IsNull() {
-		local = quote(local)
-	}
-	if a.domain == "" {
-		return local
-	}
-	return local + "@" + a.domain
-}
+func (a Address) String() string { return a.text }
 
 // Path is String in angle brackets, as MAIL and RCPT carry it.
 func (a Address) Path() string { return "<" + a.String() + ">" }
@@ -173,6 +170,17 @@ func (a *Address) UnmarshalText(text []byte) error {
 		*a = b
 	}
 	return err
+}
+
+// write is a mailbox as SMTP writes it.
+func write(local, domain string) string {
+	if !isDotString(local) {
+		local = quote(local)
+	}
+	if domain == "" {
+		return local
+	}
+	return local + "@" + domain
 }
 
 func quote(local string) string {

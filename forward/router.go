@@ -57,6 +57,15 @@ type Request struct {
 	Notify      envelope.Notify
 	Original    string     // ORCPT
 	Client      netip.Addr // who asks; the Router itself does not look at it
+	Memory      *Memory    // of the transaction; nil: none
+}
+
+// A Memory keeps the reverse-path that the routes of one transaction get, so
+// that it is signed once and not for each RCPT. The zero Memory is empty.
+type Memory struct {
+	router            *Router
+	domain            string
+	sender, rewritten envelope.Address
 }
 
 // A Decision is what becomes of a recipient.
@@ -161,6 +170,19 @@ func (r *Router) reversePath(ctx context.Context, req Request, domain string) (e
 	if sender.IsNull() || isSRS || r.Table.domains[senderDomain] || req.SPF == "fail" {
 		return sender, nil
 	}
+	m := req.Memory
+	if m != nil && m.router == r && m.domain == domain && m.sender == sender {
+		return m.rewritten, nil
+	}
+	rewritten, err := r.rewrite(ctx, sender, domain)
+	if m != nil && err == nil {
+		*m = Memory{r, domain, sender, rewritten}
+	}
+	return rewritten, err
+}
+
+// rewrite makes the SRS address of a sender for an alias at a domain.
+func (r *Router) rewrite(ctx context.Context, sender envelope.Address, domain string) (envelope.Address, error) {
 	at := domain
 	if _, ok := r.SRS[domain]; !ok {
 		at = r.SRSDomain(domain)

@@ -337,13 +337,20 @@ func explain(p *Policy, err error) envelope.Reply {
 	return envelope.NewReply(451, envelope.EnhancedCode{4, 4, 1}, "the next server did not answer: %s", reason)
 }
 
-// record writes one line a route into the log.
+// record writes one line a route into the log. What a line has in common with
+// the one before is formatted once.
 func (d *Deliverer) record(m *envelope.Message, g *group, began time.Time) {
 	if !d.log.Enabled(d.life, slog.LevelInfo) {
 		return
 	}
 	now := d.config.Now()
-	for _, r := range g.results() {
+	var log *slog.Logger
+	var last result
+	for i, r := range g.results() {
+		if i == 0 || r.reply != last.reply || r.remote != last.remote {
+			log, last = d.log.With(slog.String("id", m.ID), slog.String("reverse_path", g.from.String()), slog.String("remote", r.remote),
+				slog.String("reply", visible(r.reply.String(), 400)), slog.Duration("took", now.Sub(began)), slog.Duration("delay", now.Sub(m.Received))), r
+		}
 		event := "deferred"
 		switch {
 		case r.reply.Accepted():
@@ -351,9 +358,6 @@ func (d *Deliverer) record(m *envelope.Message, g *group, began time.Time) {
 		case r.reply.Permanent():
 			event = "refused"
 		}
-		d.log.LogAttrs(d.life, slog.LevelInfo, event, slog.String("id", m.ID),
-			slog.String("reverse_path", r.route.ReversePath.String()), slog.String("recipient", r.route.Alias.String()),
-			slog.String("target", r.route.Target.String()), slog.String("remote", r.remote), slog.String("reply", visible(r.reply.String(), 400)),
-			slog.Duration("took", now.Sub(began)), slog.Duration("delay", now.Sub(m.Received)))
+		log.LogAttrs(d.life, slog.LevelInfo, event, slog.String("recipient", r.route.Alias.String()), slog.String("target", r.route.Target.String()))
 	}
 }
