@@ -43,6 +43,7 @@ type transaction struct {
 	recipients []envelope.Address // those accepted
 	routes     []envelope.Route
 	targets    map[string]bool // keys of targets, where there are several
+	memory     forward.Memory
 }
 
 // newSession is called at the first EHLO or HELO.
@@ -115,6 +116,7 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 		Notify:      notify(o.Notify),
 		Original:    original(o),
 		Client:      s.conn.ip,
+		Memory:      &s.tx.memory,
 	})
 	if d.Forged {
 		s.forged++
