@@ -1,13 +1,22 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
-// maxPending is how much of the log may wait for its reader, in octets.
-const maxPending = 1 << 20
+// maxPending is how much of the log may wait for its reader, in octets, and
+// lastWait how long the end of srsd waits for it.
+const (
+	maxPending = 1 << 20
+	lastWait   = 2 * time.Second
+)
+
+// errUnread means that the end of the log is lost.
+var errUnread = errors.New("relay: nobody has read the log in time")
 
 // A LogWriter writes a log without making its writers wait: what comes while a
 // write is under way goes out with the next one, in one piece. Where nobody
@@ -48,7 +57,8 @@ func (l *LogWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Close writes what is pending. What comes later is written at once.
+// Close writes what is pending. What comes later is written at once. Where
+// nobody reads the log, Close returns an error after two seconds.
 func (l *LogWriter) Close() error {
 	l.mu.Lock()
 	if !l.closed {
@@ -56,8 +66,12 @@ func (l *LogWriter) Close() error {
 		close(l.work)
 	}
 	l.mu.Unlock()
-	<-l.done
-	return nil
+	select {
+	case <-l.done:
+		return nil
+	case <-time.After(lastWait):
+		return errUnread
+	}
 }
 
 // wake tells run that there is something; the caller holds the lock.

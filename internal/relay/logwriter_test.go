@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestLogWriter(t *testing.T) {
@@ -68,4 +70,19 @@ func TestLogWriterNeverWaits(t *testing.T) {
 	if !strings.Contains(d.String(), "lines of the log were lost") || d.Len() > 3*maxPending {
 		t.Errorf("%d octets, and no word of the lost lines", d.Len())
 	}
+}
+
+// TestLogWriterEnds closes a log that nobody reads: that takes two seconds, so
+// that srsd ends all the same.
+func TestLogWriterEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &dam{open: make(chan struct{})}
+		w := NewLogWriter(d)
+		w.Write([]byte("the end\n"))
+		began := time.Now()
+		if err := w.Close(); err == nil || time.Since(began) != lastWait {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		close(d.open)
+	})
 }
