@@ -266,9 +266,14 @@ func (w *world) drained() {
 // eventually waits until something is so.
 func eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(soon); !so(); time.Sleep(10 * time.Millisecond) {
+	within(t, soon, what, so)
+}
+
+func within(t *testing.T, limit time.Duration, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !so(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("after %v it is still not so: %s", soon, what)
+			t.Fatalf("after %v it is still not so: %s", limit, what)
 		}
 	}
 }
