@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -135,17 +136,17 @@ func TestRootIsDropped(t *testing.T) {
 	srsd.wantStatus(0)
 }
 
-// TestNoRootIsNeeded starts srsd as nobody, at a high port.
+// TestNoRootIsNeeded starts srsd as nobody, at a high port; and at a low one.
 func TestNoRootIsNeeded(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, freeAddress(t), "")
-	srsd := s.serve(func(cmd *exec.Cmd) {
+	asNobody := func(cmd *exec.Cmd) {
 		if os.Geteuid() != 0 {
 			return // that is so already
 		}
 		const nobody = 65534
 		program := s.path("srsd")
-		if err := os.Link(cmd.Path, program); err != nil {
+		if err := os.Link(cmd.Path, program); err != nil && !errors.Is(err, fs.ErrExist) {
 			t.Skip("needs the temporary folder of tests on one file system: ", err)
 		}
 		for dir := s.dir; dir != os.TempDir(); dir = filepath.Dir(dir) {
@@ -160,11 +161,24 @@ func TestNoRootIsNeeded(t *testing.T) {
 		}
 		cmd.Path = program
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	})
+	}
+	srsd := s.serve(asNobody)
 	srsd.until("msg=ready")
 	s.say(s.client(), toData+"| Hello.\nC: .\nS: 250\n")
 	srsd.signal(syscall.SIGTERM)
 	srsd.wantStatus(0)
+
+	if lowest, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err != nil || strings.TrimSpace(string(lowest)) != "1024" {
+		return // here anybody may
+	}
+	text, err := os.ReadFile(s.path("srsd.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("srsd.toml", strings.ReplaceAll(string(text), s.listen, "127.0.61.8:125"))
+	srsd = s.serve(asNobody)
+	srsd.until("receive.listen: listen tcp4 127.0.61.8:125: bind: permission denied; a port below 1024 needs root")
+	srsd.wantStatus(1)
 }
 
 // TestWhatIsSaidAboutABadStart has one row for each thing that people do wrong.

@@ -50,6 +50,9 @@ func (l *listeners) listen(key, network, address string) (net.Listener, error) {
 		}
 	}
 	ln, err := net.Listen(network, address)
+	if errors.Is(err, syscall.EACCES) && network != "unix" {
+		return nil, fmt.Errorf("%s: %w; a port below 1024 needs root, or systemd to open it: docs/operate.md", key, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
