@@ -8,7 +8,7 @@ import (
 func TestIsAutomatic(t *testing.T) {
 	for text, want := range map[string]bool{
 		"Subject: away\r\nAuto-Submitted: auto-replied\r\n\r\nx": true,
-		"AUTO-SUBMITTED:\r\n auto-generated; type=x\r\n\r\n":      true,
+		"AUTO-SUBMITTED:\r\n auto-generated; type=x\r\n\r\n":     true,
 		"Auto-Submitted: no\r\n\r\n":                             false,
 		"Auto-Submitted: NO (really)\r\n\r\n":                    false,
 		"Subject: x\r\n\r\nAuto-Submitted: auto-replied\r\n":     false,

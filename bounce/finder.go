@@ -122,8 +122,7 @@ type match struct {
 func (f *finder) find(text []byte, from int, words bool) (match, bool) {
 	for i := from; i < len(text); i++ {
 		c := text[i]
-		switch c {
-		case '@', '+', '%', '&', '=':
+		if f.maySign(c, text[i+1:]) {
 			if m, ok := f.around(text, i, from); ok {
 				return m, true
 			}
@@ -137,6 +136,20 @@ func (f *finder) find(text []byte, from int, words bool) (match, bool) {
 		}
 	}
 	return match{}, false
+}
+
+// maySign says whether c, with what follows, may be the sign of an address: a
+// quick look, because most are not.
+func (f *finder) maySign(c byte, rest []byte) bool {
+	switch c {
+	case '@':
+		return true
+	case '+', '%', '=':
+		return len(rest) > 2 && (rest[0] == '4' && rest[1] == '0' || c == '=' && f.byDomain[fold1(rest[0])] != nil)
+	case '&':
+		return len(rest) > 2 && (rest[0] == '#' || rest[0] == 'c')
+	}
+	return false
 }
 
 // around looks for an address whose sign "@" is at i: plain, encoded, or "=" as

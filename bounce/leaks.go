@@ -11,17 +11,18 @@ import (
 // offset. It decodes without regard to what the text says of itself, so it
 // finds too much rather than too little.
 func (f *finder) leaks(text []byte) bool {
+	// find reads encoded characters itself; the forms put together what is torn.
 	forms := []func([]byte) []byte{
 		func(t []byte) []byte { return t },
-		unbroken,
-		func(t []byte) []byte { return unpair(unbroken(t)) },
 		joined,
-		func(t []byte) []byte { return unpair(joined(t)) },
 		inOneLine,
-		func(t []byte) []byte { return unpair(inOneLine(t)) },
+		wide,
 		untagged,
 		pieces,
 		frombase64,
+	}
+	if bytes.Contains(text, []byte("=\r\n")) {
+		forms = append(forms, unbroken)
 	}
 	for _, form := range forms {
 		if _, found := f.find(form(text), 0, false); found {
@@ -61,6 +62,14 @@ func inOneLine(text []byte) []byte {
 		}
 	}
 	return out
+}
+
+// wide is text without the encoded NULs of UTF-16.
+func wide(text []byte) []byte {
+	if !bytes.Contains(text, []byte("=00")) && !bytes.Contains(text, []byte("%00")) {
+		return nil
+	}
+	return unpair(inOneLine(text))
 }
 
 // unpair decodes the pairs of hexadecimal digits behind "=", "%" and "+", and

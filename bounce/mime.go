@@ -13,7 +13,7 @@ import (
 // Limits of the reader of other people's reports: what goes beyond them is not
 // parsed.
 const (
-	maxReport  = 1 << 20 // octets
+	maxReport  = 512 << 10 // octets
 	maxParts   = 100
 	maxNesting = 6
 	maxFields  = 2000     // in one header section

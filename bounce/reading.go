@@ -109,7 +109,7 @@ func (r *reading) text(p *part, text []byte, returned bool) {
 
 // status reads a delivery-status part: RFC 3464, section 2.
 func (r *reading) status(text []byte) {
-	for len(text) > 0 {
+	for len(text) > 0 && len(r.failed.list) <= maxFailed {
 		var group part
 		rest, err := group.readHeader(text)
 		if err != nil {
