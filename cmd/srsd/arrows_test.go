@@ -14,7 +14,7 @@ import (
 // lies below it, and beside it only what besides allows.
 var floors = [][]string{
 	{"srsd/cmd/srsd"},
-	{"srsd/internal/relay", "srsd/internal/mailtest/story"},
+	{"srsd/internal/relay", "srsd/internal/relay/catalogue", "srsd/internal/mailtest/story"},
 	{"srsd/internal/receive", "srsd/internal/deliver", "srsd/internal/postfix", "srsd/internal/control", "srsd/internal/suspend", "srsd/internal/mailtest", "srsd/internal/mailtest/realpostfix"},
 	{"srsd/forward", "srsd/forward/watch", "srsd/bounce", "srsd/store", "srsd/store/storetest", "srsd/internal/guard", "srsd/internal/resolve"},
 	{"srsd/envelope", "srsd/srs", "srsd/spf", "srsd/spf/spflint"},
