@@ -57,7 +57,7 @@ func (r *Relay) adopt(c Config) error {
 	l.keepSenders(r.store)
 	r.live.Store(l)
 	r.deliver.SetPolicy(out)
-	r.suspend.SetPolicy(c.Bounce.suspendPolicy())
+	r.suspend.SetPolicy(c.suspendPolicy())
 	r.postfix.SetSettings(r.doorSettings(l))
 	if r.receive != nil {
 		r.receive.SetPolicy(r.receivePolicy(l))

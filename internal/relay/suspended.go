@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"srsd/envelope"
@@ -14,13 +16,20 @@ import (
 // openSuspend loads the list of suspended targets.
 func (r *Relay) openSuspend(l *live) (err error) {
 	r.suspend, err = suspend.Open(context.Background(), suspend.Config{
-		State: r.store, Policy: l.config.Bounce.suspendPolicy(), Now: r.options.Now, Logger: r.log,
+		State: r.store, Policy: l.config.suspendPolicy(), Now: r.options.Now, Logger: r.log,
 	})
 	return err
 }
 
-func (b Bounce) suspendPolicy() suspend.Policy {
-	return suspend.Policy{After: b.SuspendAfter, Within: time.Duration(b.SuspendWithin), Hook: b.SuspendHook}
+// suspendPolicy is when a target is suspended. A hook without a slash is looked
+// for in the PATH.
+func (c *Config) suspendPolicy() suspend.Policy {
+	b := c.Bounce
+	p := suspend.Policy{After: b.SuspendAfter, Within: time.Duration(b.SuspendWithin), Hook: b.SuspendHook}
+	if strings.Contains(p.Hook, "/") {
+		p.Hook = under(filepath.Dir(c.File), p.Hook)
+	}
+	return p
 }
 
 // suspendVerbs answer "srsd alias suspended" and "srsd alias resume".
