@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,8 +145,11 @@ func (h Hider) replace(text []byte, to envelope.Address, id string) ([]byte, err
 	var trace []byte
 	if root, err := parseMessage(text); err == nil {
 		reading, _ := read(root)
-		if _, about, _ := h.names(reading, to); len(about) > 0 {
+		names, about, _ := h.names(reading, to)
+		if len(about) > 0 {
 			alias = about[0].alias
+		} else if len(names) > 0 && !slices.ContainsFunc(names, func(n name) bool { return n.alias != names[0].alias }) {
+			alias = names[0].alias
 		}
 		if len(reading.verdicts) > 0 {
 			v = reading.verdicts[0]

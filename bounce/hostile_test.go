@@ -5,9 +5,13 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
+	"mime"
+	"mime/quotedprintable"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +141,77 @@ func TestMIMERoundTrip(t *testing.T) {
 		}
 	})
 }
+
+// ways are how a line may name a target.
+var ways = map[string]func(string) string{
+	"plain":   func(s string) string { return "for <" + s + ">" },
+	"upper":   strings.ToUpper,
+	"percent": func(s string) string { return "mailto:" + strings.ReplaceAll(s, "@", "%40") },
+	"xtext":   func(s string) string { return "rfc822;" + strings.NewReplacer("@", "+40", ".", "+2E").Replace(s) },
+	"html":    func(s string) string { return "<b>" + strings.ReplaceAll(s, "@", "&#64;") + "</b>" },
+	"hexhtml": func(s string) string { return "<b>" + strings.ReplaceAll(s, ".", "&#x2E;") + "</b>" },
+	"verp":    func(s string) string { return "list+" + strings.ReplaceAll(s, "@", "=") + "@list.example" },
+	"folded":  func(s string) string { return "to\n " + s + "\n failed" },
+	"torn":    func(s string) string { return s[:14] + "\n " + s[14:] },
+	"q word":  func(s string) string { return mime.QEncoding.Encode("iso-8859-1", "é "+s) },
+	"b word":  func(s string) string { return mime.BEncoding.Encode("utf-8", "é "+s) },
+	"base64":  func(s string) string { return base64.StdEncoding.EncodeToString([]byte("x" + s)) },
+	"words":   func(s string) string { return "unknown user " + s[:strings.Index(s, "@")] },
+	"nothing": func(string) string { return "nothing" },
+}
+
+// TestHideProperty makes reports that name the target in random ways in random
+// places, and searches what comes out.
+func TestHideProperty(t *testing.T) {
+	names := sortedKeys(ways)
+	rapid.Check(t, func(t *rapid.T) {
+		way := func(label string) string {
+			return ways[rapid.SampledFrom(names).Draw(t, label)]("jo.private@target.example")
+		}
+		content := func(label string) (encoding, text string) {
+			text = crlf(way(label) + "\n" + way(label) + "\n")
+			switch encoding = rapid.SampledFrom([]string{"7bit", "base64", "quoted-printable"}).Draw(t, label+" encoding"); encoding {
+			case "base64":
+				text = base64.StdEncoding.EncodeToString([]byte(text))
+			case "quoted-printable":
+				var b bytes.Buffer
+				w := quotedprintable.NewWriter(&b)
+				io.WriteString(w, text)
+				w.Close()
+				text = b.String()
+			}
+			return encoding, text
+		}
+		part := func(kind string) string {
+			encoding, text := content(kind)
+			return "Content-Type: " + kind + "\nContent-Transfer-Encoding: " + encoding + "\nX-Field: " + way(kind+" field") + "\n\n" + text
+		}
+		status := joStatus
+		if rapid.Bool().Draw(t, "no status") {
+			status = ""
+		}
+		returned := "Content-Type: message/rfc822\n\nReceived: " + way("received") + "\nDelivered-To: jo@alumni.example\n" + part("text/plain")
+		if rapid.Bool().Draw(t, "headers only") {
+			returned = "Content-Type: text/rfc822-headers\n\nReceived: " + way("received") + "\nDelivered-To: jo@alumni.example\n"
+		}
+		text := report(part(rapid.SampledFrom([]string{"text/plain", "text/html", "application/octet-stream"}).Draw(t, "kind")),
+			"X-Note: "+way("status")+"\n"+status, strings.ReplaceAll(returned, "\r\n", "\n"))
+		text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n")
+		out, err := testHider().Hide(bytes.NewReader([]byte(text)), ann, "abc123")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := io.ReadAll(io.NewSectionReader(out, 0, out.Size()))
+		if forms := seek(got, "jo.private@target.example"); forms != nil {
+			t.Fatalf("leaks as %v:\n%s\nfrom\n%s", forms, got, text)
+		}
+		if !bytes.Contains(got, []byte("jo@alumni.example")) {
+			t.Fatalf("the alias is gone:\n%s", got)
+		}
+	})
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // FuzzHide gives Hide what it likes: it does not panic, it does not leak, and
 // what it takes apart goes together again.

@@ -159,6 +159,9 @@ var (
 	enhanced      = regexp.MustCompile(`\b[245]\.\d{1,3}\.\d{1,3}\b`)
 )
 
+// maxWords is how much of a diagnostic is kept, in octets.
+const maxWords = 400
+
 // replyOf makes a reply of a status and the words that go with it.
 func replyOf(status, text string) envelope.Reply {
 	var code envelope.EnhancedCode
@@ -167,7 +170,7 @@ func replyOf(status, text string) envelope.Reply {
 			code[i] = code[i]*10 + int(d-'0')
 		}
 	}
-	return envelope.NewReply(code[0]*100+50, code, "%s", text)
+	return envelope.NewReply(code[0]*100+50, code, "%s", text[:min(len(text), maxWords)])
 }
 
 func unfoldText(s string) string { return strings.Join(strings.Fields(s), " ") }
