@@ -79,31 +79,52 @@ func Start(t testing.TB, addr, mainCF, masterCF string, files map[string]string)
 
 func (p *Postfix) path(name string) string { return filepath.Join(p.Dir, name) }
 
+// must ends the test where there is an error.
+func (p *Postfix) must(err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// configure makes everything that Postfix reads.
 func (p *Postfix) configure(mainCF, masterCF string, files map[string]string) {
 	p.t.Helper()
-	must := func(err error) {
-		p.t.Helper()
-		if err != nil {
-			p.t.Fatal(err)
-		}
-	}
-	must(os.Chmod(p.Dir, 0o755))
-	for _, d := range []string{"etc", "spool", "data", "mail"} {
-		must(os.Mkdir(p.path(d), 0o755))
-	}
-	must(os.WriteFile(p.path("mail.log"), nil, 0o644))
-	postfix, err := user.Lookup("postfix")
-	must(err)
-	uid, err := strconv.Atoi(postfix.Uid)
-	must(err)
-	must(os.Chown(p.path("data"), uid, -1))
-	must(os.Chown(p.path("mail.log"), uid, -1))
-	must(os.Chown(p.path("mail"), nobody, nobody))
-
-	host, _, err := net.SplitHostPort(p.Addr)
-	must(err)
 	expand := strings.NewReplacer("$dir", p.path("etc")).Replace
-	must(os.WriteFile(p.path("etc/main.cf"), []byte(fmt.Sprintf(`compatibility_level = 3.6
+	p.folders()
+	p.main(expand(mainCF))
+	p.master(expand(masterCF))
+	if _, ok := files["mailboxes"]; !ok {
+		p.must(os.WriteFile(p.path("etc/mailboxes"), nil, 0o644))
+	}
+	for name, text := range files {
+		p.must(os.WriteFile(p.path("etc/"+name), []byte(expand(text)), 0o644))
+	}
+}
+
+// folders makes the folders, each for the user that Postfix wants for it.
+func (p *Postfix) folders() {
+	p.t.Helper()
+	p.must(os.Chmod(p.Dir, 0o755))
+	for _, d := range []string{"etc", "spool", "data", "mail"} {
+		p.must(os.Mkdir(p.path(d), 0o755))
+	}
+	p.must(os.WriteFile(p.path("mail.log"), nil, 0o644))
+	postfix, err := user.Lookup("postfix")
+	p.must(err)
+	uid, err := strconv.Atoi(postfix.Uid)
+	p.must(err)
+	p.must(os.Chown(p.path("data"), uid, -1))
+	p.must(os.Chown(p.path("mail.log"), uid, -1))
+	p.must(os.Chown(p.path("mail"), nobody, nobody))
+}
+
+// main writes main.cf, with more at its end.
+func (p *Postfix) main(more string) {
+	p.t.Helper()
+	host, _, err := net.SplitHostPort(p.Addr)
+	p.must(err)
+	p.must(os.WriteFile(p.path("etc/main.cf"), []byte(fmt.Sprintf(`compatibility_level = 3.6
 queue_directory = %[1]s/spool
 data_directory = %[1]s/data
 meta_directory = %[1]s/etc
@@ -124,10 +145,14 @@ virtual_gid_maps = static:%[3]d
 minimal_backoff_time = 1s
 maximal_backoff_time = 2s
 queue_run_delay = 1s
-`, p.Dir, host, nobody)+expand(mainCF)), 0o644))
+`, p.Dir, host, nobody)+more), 0o644))
+}
 
+// master writes master.cf, Debian's with more at its end, and what it needs.
+func (p *Postfix) master(more string) {
+	p.t.Helper()
 	dist, err := os.ReadFile("/usr/share/postfix/master.cf.dist")
-	must(err)
+	p.must(err)
 	var master strings.Builder
 	for line := range strings.Lines(string(dist)) {
 		f := strings.Fields(line)
@@ -140,18 +165,12 @@ queue_run_delay = 1s
 		}
 		master.WriteString(line)
 	}
-	master.WriteString(expand(masterCF))
-	must(os.WriteFile(p.path("etc/master.cf"), []byte(master.String()), 0o644))
+	master.WriteString(more)
+	p.must(os.WriteFile(p.path("etc/master.cf"), []byte(master.String()), 0o644))
 	for _, name := range []string{"dynamicmaps.cf", "postfix-files"} {
 		if text, err := os.ReadFile("/etc/postfix/" + name); err == nil {
-			must(os.WriteFile(p.path("etc/"+name), text, 0o644))
+			p.must(os.WriteFile(p.path("etc/"+name), text, 0o644))
 		}
-	}
-	if _, ok := files["mailboxes"]; !ok {
-		must(os.WriteFile(p.path("etc/mailboxes"), nil, 0o644))
-	}
-	for name, text := range files {
-		must(os.WriteFile(p.path("etc/"+name), []byte(expand(text)), 0o644))
 	}
 }
 
@@ -163,16 +182,6 @@ func (p *Postfix) stop() {
 		p.t.Logf("Postfix's log:\n%s", p.Log())
 	}
 	os.RemoveAll(p.Dir)
-}
-
-// Run runs one of Postfix's commands on it: "postqueue", "-f".
-func (p *Postfix) Run(command string, args ...string) string {
-	p.t.Helper()
-	out, err := exec.Command(command, append([]string{"-c", p.path("etc")}, args...)...).CombinedOutput()
-	if err != nil {
-		p.t.Fatalf("%s %v: %v\n%s", command, args, err, out)
-	}
-	return string(out)
 }
 
 // Log is what it has logged so far.
@@ -199,12 +208,6 @@ func (p *Postfix) Mailbox(address string, n int) []string {
 		return len(texts) >= n
 	}, fmt.Sprintf("%d messages for %s", n, address))
 	return texts
-}
-
-// AwaitLog waits until the log holds a text.
-func (p *Postfix) AwaitLog(text string) {
-	p.t.Helper()
-	p.await(func() bool { return strings.Contains(p.Log(), text) }, fmt.Sprintf("%q in its log", text))
 }
 
 func (p *Postfix) await(done func() bool, what string) {
