@@ -66,6 +66,7 @@ type SyntaxError struct {
 	Cause string // in words
 }
 
+// Error is "spf: TERM: CAUSE", the term in quotes.
 func (e *SyntaxError) Error() string { return fmt.Sprintf("spf: %q: %s", e.Term, e.Cause) }
 
 // Records returns those of a name's TXT records that are SPF records: "v=spf1"

@@ -11,14 +11,12 @@ import (
 //
 // An error means trouble (SERVFAIL, REFUSED, a timeout, a truncated answer that
 // TCP did not complete), says so in words and names the question: it makes a
-// temperror. A name that
-// does not exist is no error but Meta.NXDomain, an empty answer is no error and
-// no records.
+// temperror. A name that does not exist is no error but Meta.NXDomain, an empty
+// answer is no error and no records.
 type Resolver interface {
 	// TXT returns one string a record, its character-strings joined without
 	// anything between them (RFC 7208, section 3.3). Identical records are all
 	// returned: two are an error that SPF must see (section 4.5).
-	//
 	TXT(ctx context.Context, name string) ([]string, Meta, error)
 	// Addr returns the addresses of one family: AAAA records if v6, else A.
 	Addr(ctx context.Context, name string, v6 bool) ([]netip.Addr, Meta, error)
