@@ -84,7 +84,7 @@ func create(path, text string) error {
 type migration struct {
 	file, hostname, domain, secrets string
 
-	separator                 string
+	separator, alphabet       string
 	hashLength, hashMinimum   int
 	sender, recipient         string // tcp_table
 	socketmap, milter         string
@@ -170,6 +170,7 @@ func (m *migration) toml() string {
 	text("secrets", m.secrets)
 	text("format", "classic")
 	text("separator", m.separator)
+	text("alphabet", m.alphabet)
 	line("hash_length", m.hashLength)
 	line("hash_minimum", m.hashMinimum)
 	b.WriteString("\n[postfix]\n")

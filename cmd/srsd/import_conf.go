@@ -72,7 +72,7 @@ func (m *migration) confNotes(one func(name, fallback string) string) {
 			m.note("%s = %s has no counterpart: %s", o.name, value, o.instead)
 		}
 	}
-	m.note("hashes are written with + and /, as by PostSRSd before 2.2.6; - and _ are understood")
+	m.alphabet = "url" // what PostSRSd writes since 2.2.6; both are read
 }
 
 // domainsFile adds the domains of a domains-file.

@@ -80,6 +80,7 @@ domain = "srs.example.com"
 secrets = "DIR/postsrsd.secret"
 format = "classic"
 separator = "+"
+alphabet = "url"
 hash_length = 8
 hash_minimum = 4
 
@@ -93,7 +94,6 @@ rewrite_local = true
 const confNotes = `note: original-envelope = database: srsd keeps only what is too long for an address, in its data_dir; it cannot reverse addresses that PostSRSd keeps in sqlite:./postsrsd.db
 note: keep-alive = 30 has no counterpart: doors wait 30 minutes for Postfix
 note: domains-file-watch = on has no counterpart: the file was copied into local_domains
-note: hashes are written with + and /, as by PostSRSd before 2.2.6; - and _ are understood
 note: the minimal hash length is 4 instead of 2: srsd has 4 to 20
 note: DIR/postsrsd.secret must be owned by root or by the user that runs srsd, with mode 0600 (0640 for root and a group)
 note: "srsd check" reads the result; docs/postfix.md says how to change over, and how to let only bounces use SRS addresses

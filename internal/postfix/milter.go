@@ -358,7 +358,7 @@ func (t *mail) sender(ctx context.Context) result {
 func (r *rules) route(s *Server, from, to envelope.Address) forward.Decision {
 	d := r.Router.Route(s.ctx, forward.Request{ReversePath: from, Recipient: to})
 	if d.Reply.Temporary() && d.Err != nil {
-		s.log.Error("lookup failed", "recipient", to.String(), "err", d.Err)
+		s.log.Error("lookup failed", "recipient", to.String(), "error", d.Err)
 	}
 	return d
 }

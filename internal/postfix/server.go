@@ -90,7 +90,7 @@ func (s *Server) Serve(l net.Listener, d Door) error {
 		// Out of file descriptors, or a connection that ended too early: the
 		// listener lives on.
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		s.log.Warn("accept failed", "door", string(d), "err", err)
+		s.log.Warn("accept failed", "door", string(d), "error", err)
 		select {
 		case <-time.After(pause):
 		case <-s.ctx.Done():
@@ -139,7 +139,7 @@ func (s *Server) admit(raw net.Conn, d Door, serve func(*conn) error) {
 		defer s.dismiss(c)
 		defer func() {
 			if v := recover(); v != nil {
-				s.log.Error("panic, the connection ends", "door", string(d), "client", raw.RemoteAddr().String(), "err", fmt.Sprint(v))
+				s.log.Error("panic, the connection ends", "door", string(d), "client", raw.RemoteAddr().String(), "error", fmt.Sprint(v))
 			}
 		}()
 		err := serve(c)
@@ -147,7 +147,7 @@ func (s *Server) admit(raw net.Conn, d Door, serve func(*conn) error) {
 			c.linger()
 		}
 		if err != nil && !isEnd(err) {
-			s.log.Warn("connection ended", "door", string(d), "client", raw.RemoteAddr().String(), "err", err)
+			s.log.Warn("connection ended", "door", string(d), "client", raw.RemoteAddr().String(), "error", err)
 		}
 	}()
 }

@@ -43,7 +43,7 @@ func (s *Server) serveTable(c *conn, lookup func(key string) result) error {
 func (s *Server) logResult(key string, r result) {
 	switch {
 	case r.status == trouble:
-		s.log.Error("lookup failed", "address", key, "err", r.text)
+		s.log.Error("lookup failed", "address", key, "error", r.text)
 	case r.status == found && s.log.Enabled(s.ctx, slog.LevelDebug):
 		s.log.Debug("looked up", "address", key, "answer", r.text)
 	}

@@ -87,6 +87,7 @@ type SRS struct {
 	MaxAge      Duration          `toml:"max_age"`
 	Future      Duration          `toml:"future"`
 	Separator   string            `toml:"separator"`
+	Alphabet    string            `toml:"alphabet"`
 	AllowFrom   []string          `toml:"allow_from"`
 }
 
@@ -175,7 +176,7 @@ func Default() Config {
 		},
 		Forward: Forward{MaxTargets: 100, MaxDepth: 10},
 		SRS: SRS{
-			Format: "srsd", MaxAge: Duration(21 * day), Future: Duration(day), Separator: "=",
+			Format: "srsd", MaxAge: Duration(21 * day), Future: Duration(day), Separator: "=", Alphabet: "standard",
 		},
 		SPF: SPF{
 			Fail: "reject", SoftFail: "mark", Neutral: "mark", None: "mark", PermError: "mark", TempError: "defer",

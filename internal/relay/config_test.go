@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"srsd/internal/deliver"
 )
 
 const goodConfig = `hostname = "mx.alumni.example"
@@ -139,6 +141,32 @@ func collect(s reflect.Type, prefix string, keys *[]string) {
 			collect(f.Type, tag+".", keys)
 		default:
 			*keys = append(*keys, prefix+tag)
+		}
+	}
+}
+
+// TestSmarthostPassword shows that a password asks for a certificate, unless the
+// configuration says otherwise.
+func TestSmarthostPassword(t *testing.T) {
+	const smarthost = "smarthost = \"relay.example:587\"\n"
+	for _, c := range []struct {
+		keys string
+		want deliver.Security
+	}{
+		{smarthost, ""},
+		{smarthost + "smarthost_user = \"srsd\"\nsmarthost_password_file = \"password\"\n", deliver.Verified},
+		{smarthost + "smarthost_user = \"srsd\"\nsmarthost_password_file = \"password\"\ntls = { \"Relay.example\" = \"required\" }\n", deliver.Required},
+	} {
+		config, err := load(t, goodConfig+c.keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(filepath.Dir(config.File), "password"), []byte("secret\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := config.deliverPolicy(nil)
+		if err != nil || p.TLS["relay.example:587"] != c.want {
+			t.Errorf("%s: %q %v", c.keys, p.TLS["relay.example:587"], err)
 		}
 	}
 }

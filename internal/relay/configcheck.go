@@ -156,6 +156,9 @@ func (c *Config) checkSRS() error {
 	if !slices.Contains([]string{"=", "+", "-"}, s.Separator) {
 		return bad("srs.separator", "%q is none of \"=\", \"+\" and \"-\"", s.Separator)
 	}
+	if err := oneOf("srs.alphabet", s.Alphabet, "standard", "url"); err != nil {
+		return err
+	}
 	for key, n := range map[string]int{"srs.hash_length": s.HashLength, "srs.hash_minimum": s.HashMinimum} {
 		if n != 0 && (n < 4 || n > 20) {
 			return bad(key, "%d is not between 4 and 20", n)
@@ -229,7 +232,7 @@ func (c *Config) checkDeliver() error {
 		}
 	}
 	for domain, level := range d.TLS {
-		if err := oneOf("deliver.tls", level, "none", "opportunistic", "required", "verified"); err != nil || !isDomain(domain) {
+		if err := oneOf("deliver.tls", level, "none", "opportunistic", "required", "verified"); err != nil || !isHostname(domain) {
 			return bad("deliver.tls", "%q = %q: a domain or host, and one of none, opportunistic, required, verified", domain, level)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -77,12 +78,16 @@ func (c *Config) rewriters(keys srs.Keys, now func() time.Time) (map[string]*srs
 	if future == 0 {
 		future = -1 // the rewriter's zero is its default, ours is none
 	}
+	alphabet := srs.AlphabetStandard
+	if c.SRS.Alphabet == "url" {
+		alphabet = srs.AlphabetURL
+	}
 	rewriters := map[string]*srs.Rewriter{}
 	for i, domain := range c.srsDomains() {
 		r := &srs.Rewriter{
 			Domain: domain, Keys: keys, Format: format, Accept: accept, HashLength: c.SRS.HashLength,
 			HashMinimum: c.SRS.HashMinimum, MaxAge: time.Duration(c.SRS.MaxAge), Future: future,
-			Separator: c.SRS.Separator[0], Now: now,
+			Separator: c.SRS.Separator[0], Alphabet: alphabet, Now: now,
 		}
 		if i == 0 {
 			r.Retired = c.SRS.Retired
@@ -173,6 +178,14 @@ func (c *Config) deliverPolicy(listening []netip.AddrPort) (deliver.Policy, erro
 	}
 	for hop, level := range d.TLS {
 		p.TLS[strings.ToLower(hop)] = deliver.Security(level)
+	}
+	for _, smarthost := range append([]string{d.Smarthost}, d.SmarthostFallback...) {
+		host, _, _ := net.SplitHostPort(smarthost) // check has split it
+		if level, ok := p.TLS[strings.ToLower(host)]; ok {
+			p.TLS[smarthost] = level
+		} else if d.SmarthostUser != "" {
+			p.TLS[smarthost] = deliver.Verified // a password is not for whoever is in between
+		}
 	}
 	if d.SmarthostUser != "" {
 		password, err := os.ReadFile(d.SmarthostPassword)

@@ -57,6 +57,7 @@ type Relay struct {
 	postfix *postfix.Server // behind the doors
 
 	reloading sync.Mutex
+	failed    int                                // reloads; reloading guards it
 	live      atomic.Pointer[live]               // what a reload swaps
 	rewatch   atomic.Pointer[context.CancelFunc] // makes watch look at the files of live again
 }
@@ -346,7 +347,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
-		r.log.Error("a part of srsd has failed", "err", err)
+		r.log.Error("a part of srsd has failed", "error", err)
 		end()
 	}
 	if r.receive != nil {

@@ -18,8 +18,7 @@ func (r *Relay) Reload() error {
 	old := r.live.Load()
 	c, err := LoadConfig(old.config.File)
 	if err != nil {
-		r.log.Error("reload failed, the old configuration stays", "err", err)
-		return err
+		return r.reloadFailed(err)
 	}
 	for _, key := range c.keep(old.config) {
 		r.log.Warn("a change needs a restart", "key", key)
@@ -45,13 +44,11 @@ func (r *Relay) refresh() {
 func (r *Relay) adopt(c Config) error {
 	l, err := r.load(c)
 	if err != nil {
-		r.log.Error("reload failed, the old files stay in force", "err", err)
-		return err
+		return r.reloadFailed(err)
 	}
 	out, err := c.deliverPolicy(ownAddresses(r.ports.open))
 	if err != nil {
-		r.log.Error("reload failed, the old configuration stays", "err", err)
-		return err
+		return r.reloadFailed(err)
 	}
 	r.warn(l)
 	l.keepSenders(r.store)
@@ -64,6 +61,13 @@ func (r *Relay) adopt(c Config) error {
 	}
 	r.log.Info("reloaded", "aliases", l.table.Len(), "keys", len(l.keys()))
 	return nil
+}
+
+// reloadFailed counts a reload that changed nothing, and says why it did not.
+func (r *Relay) reloadFailed(err error) error {
+	r.failed++
+	r.log.Error("reload failed, what was in force stays", "error", err, "failed", r.failed)
+	return err
 }
 
 // warn logs what is odd about the alias table, and no error.
@@ -155,7 +159,7 @@ func (r *Relay) watch(ctx context.Context) error {
 		err := watch.Watch(watching, paths, r.refresh)
 		stop()
 		if err != nil {
-			r.log.Warn("files are not watched, send SIGHUP after a change", "err", err)
+			r.log.Warn("files are not watched, send SIGHUP after a change", "error", err)
 			<-ctx.Done()
 		}
 	}

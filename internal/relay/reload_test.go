@@ -204,7 +204,7 @@ func TestABadReloadChangesNothing(t *testing.T) {
 		if err := b.Reload(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: the error is %v, not %s", row.name, err, want)
 		}
-		if e := b.until("reload failed"); !strings.Contains(e, "stay") {
+		if e := b.until("reload failed"); !strings.Contains(e, "stays") {
 			t.Errorf("the log does not say that the old stays: %s", e)
 		}
 		if from := b.arrives(); !strings.HasPrefix(from, "SRS0=") {

@@ -41,7 +41,7 @@ func (r *Resolver) ask(ctx context.Context, q question) (answer, error) {
 				return answer{}, ctx.Err()
 			}
 			trouble = fmt.Errorf("%w, from %s", err, s.addr)
-			r.log.Debug("DNS server in trouble", "server", s.addr, "question", q.String(), "err", err)
+			r.log.Debug("DNS server in trouble", "server", s.addr, "question", q.String(), "error", err)
 			var rcode rcodeError
 			spoken[k] = errors.As(err, &rcode)
 		}
