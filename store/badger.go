@@ -57,8 +57,9 @@ type Badger struct {
 	damage Damage
 
 	// The writer's own.
-	ledger ledger
-	broken error // a commit that failed: nothing is written any more
+	ledger  ledger
+	callers [2]int // how many the last two commits had
+	broken  error  // a commit that failed: nothing is written any more
 
 	reclaimed int64 // size of the tables after the last reclaim, tend's own
 }

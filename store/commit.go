@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	badgerdb "github.com/dgraph-io/badger/v4"
 )
@@ -15,6 +16,10 @@ const (
 	batchRequests = 256
 	batchOctets   = memTableSize / 8
 )
+
+// company is how long a commit waits for others who may be on their way: less
+// than the commit itself takes, which they would have to wait for.
+const company = time.Millisecond
 
 // A request is a change that waits for the writer. write runs in the writer,
 // adds what is to be written to the batch, and must add nothing when it returns
@@ -26,6 +31,7 @@ type request struct {
 	after  func(ok bool)
 	err    error
 	done   chan struct{}
+	more   bool // there is another one of the same caller behind it
 }
 
 // A batch is one transaction in the making.
@@ -101,8 +107,8 @@ func decodeLedger(b []byte) (l ledger, err error) {
 
 // submit gives requests to the writer and waits until they are on disk.
 func (s *Badger) submit(requests ...*request) error {
-	for _, r := range requests {
-		r.done = make(chan struct{})
+	for i, r := range requests {
+		r.done, r.more = make(chan struct{}), i < len(requests)-1
 		select {
 		case <-s.stop:
 			return ErrClosed
@@ -144,21 +150,42 @@ func (s *Badger) commitAll() {
 	}
 }
 
-// gather takes what else is waiting; next is what did not fit in any more.
+// gather takes what else is waiting, and waits a moment where the commits before
+// had more callers: those come back about now, each with its next message. next
+// is what did not fit in any more.
 func (s *Badger) gather(first *request) (group []*request, next *request) {
-	group = []*request{first}
-	for octets := first.octets; len(group) < batchRequests; {
+	callers, usual := 0, max(s.callers[0], s.callers[1])
+	defer func() { s.callers[0], s.callers[1] = s.callers[1], callers }()
+	var patience <-chan time.Time // set once nothing is waiting
+	octets := 0
+	for r := first; ; {
+		if octets += r.octets; octets > batchOctets && len(group) > 0 {
+			return group, r
+		}
+		group = append(group, r)
+		if !r.more {
+			callers++
+		}
+		if len(group) == batchRequests {
+			return group, nil
+		}
 		select {
-		case r := <-s.requests:
-			if octets += r.octets; octets > batchOctets {
-				return group, r
-			}
-			group = append(group, r)
+		case r = <-s.requests:
+			continue
 		default:
+		}
+		if callers >= usual {
+			return group, nil
+		}
+		if patience == nil {
+			patience = time.After(company)
+		}
+		select {
+		case r = <-s.requests:
+		case <-patience:
 			return group, nil
 		}
 	}
-	return group, nil
 }
 
 // errBusy says that an earlier request of the batch changes the same delivery.
