@@ -1,10 +1,6 @@
 package bounce
 
-import (
-	"strings"
-
-	"srsd/envelope"
-)
+import "srsd/envelope"
 
 // Bounds of what one report may make us look up.
 const (
@@ -79,7 +75,7 @@ func (n *namer) ours(r *reading) {
 	asked := 0
 	for _, set := range []addressSet{r.delivered, r.named} {
 		for _, a := range set.list {
-			if !n.Ours(a) || strings.HasPrefix(lower(a.Local()), "srs") || asked > 2*maxAliases {
+			if !n.Ours(a) || asked > 2*maxAliases {
 				continue
 			}
 			asked++
