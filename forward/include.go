@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // The bounds of included files.
@@ -69,20 +70,14 @@ func readBelow(dir, path string, limit int64) (string, error) {
 		return "", err
 	}
 	defer root.Close()
-	info, err := root.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	// Before it is opened: opening a FIFO would wait for somebody to write.
-	if err := safe(info, limit); err != nil {
-		return "", err
-	}
-	f, err := root.Open(path)
+	// O_NONBLOCK: else opening a FIFO would wait for somebody to write.
+	f, err := root.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	if info, err = f.Stat(); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return "", err
 	}
 	if err := safe(info, limit); err != nil {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestReadFile(t *testing.T) {
@@ -91,5 +93,34 @@ func TestIncludeBounds(t *testing.T) {
 	}
 	if strings.Contains(got, "aliases:2:") {
 		t.Error(got)
+	}
+}
+
+// Whoever owns a forward file may put a FIFO in its place at any moment; opening
+// it must not wait for a writer.
+func TestAFIFOIsNotWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	file, fifo := write(t, dir, "jo", "jo@target.example\n"), filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done, end := make(chan bool), time.After(20*time.Second)
+	go func() {
+		for range 5000 {
+			readBelow(dir, "jo", maxForwardFile)
+		}
+		close(done)
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		case <-end:
+			t.Fatal("it waits for a writer")
+		default:
+			if err := unix.Renameat2(unix.AT_FDCWD, file, unix.AT_FDCWD, fifo, unix.RENAME_EXCHANGE); err != nil {
+				t.Skip("needs a file system that can exchange two names:", err)
+			}
+		}
 	}
 }
