@@ -21,7 +21,7 @@ const (
 // many goroutines at once if its Resolver may.
 type Checker struct {
 	Resolver    Resolver
-	LookupLimit int              // terms that look something up; 0 means 10, the standard's limit
+	LookupLimit int              // terms that look something up; 0 means 10, the standard's limit, negative means none
 	VoidLimit   int              // of those, how many may find nothing; 0 means 2, negative means any number
 	StrictVoid  bool             // count a host without addresses of the client's family as void although it has others
 	Timeout     time.Duration    // for a whole check, then it is a temperror; 0 means 20 s

@@ -52,7 +52,7 @@ func TestLimitsCanBeChanged(t *testing.T) {
 	for _, test := range []struct {
 		lookups, voids int
 		want           spf.Result
-	}{{0, 0, spf.PermError}, {12, 0, spf.PermError}, {0, -1, spf.PermError}, {12, -1, spf.Pass}, {12, 12, spf.Pass}, {12, 11, spf.PermError}} {
+	}{{0, 0, spf.PermError}, {12, 0, spf.PermError}, {0, -1, spf.PermError}, {12, -1, spf.Pass}, {12, 12, spf.Pass}, {12, 11, spf.PermError}, {-1, -1, spf.PermError}} {
 		c := spf.Checker{Resolver: newFake(zone), LookupLimit: test.lookups, VoidLimit: test.voids}
 		if o := c.Check(t.Context(), client, "", "u@d.example"); o.Result != test.want {
 			t.Errorf("%+v: %s, %s", test, o.Result, o.Reason)

@@ -212,8 +212,8 @@ func (e *evaluation) count() *trouble {
 	if limit == 0 {
 		limit = defaultLookups
 	}
-	if e.lookups == limit {
-		return &trouble{PermError, "lookup limit exceeded: more than " + strconv.Itoa(limit) + " terms need DNS"}
+	if e.lookups >= limit { // a negative limit allows none: includes could go on for ever
+		return &trouble{PermError, "lookup limit exceeded: more than " + strconv.Itoa(max(limit, 0)) + " terms need DNS"}
 	}
 	e.lookups++
 	return nil
