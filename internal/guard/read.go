@@ -183,11 +183,12 @@ func (c *Conn) wait(deadline time.Time, command bool) error {
 	return c.conn.SetReadDeadline(deadline)
 }
 
-// makeRoom moves what is unused to the front of the buffer, the large one where
-// a message text comes in faster than the small one takes it.
+// makeRoom moves what is unused to the front of the buffer: the large one where
+// a message text begins, most of which come whole then, or comes in faster than
+// the small one takes it.
 func (c *Conn) makeRoom() {
 	left := c.in[c.r:c.w]
-	switch wantBig := c.full && c.phase == phaseText; {
+	switch wantBig := c.phase == phaseText && (c.full || c.text.n == 0); {
 	case wantBig && c.big == nil:
 		c.big, _ = c.cfg.buffers.Get().(*[bigBuffer]byte)
 		if c.big == nil {
