@@ -16,7 +16,7 @@ var floors = [][]string{
 	{"srsd/cmd/srsd"},
 	{"srsd/internal/relay", "srsd/internal/relay/catalogue", "srsd/internal/mailtest/story"},
 	{"srsd/internal/receive", "srsd/internal/deliver", "srsd/internal/postfix", "srsd/internal/control", "srsd/internal/suspend", "srsd/internal/mailtest", "srsd/internal/mailtest/realpostfix"},
-	{"srsd/forward", "srsd/forward/watch", "srsd/bounce", "srsd/store", "srsd/store/storetest", "srsd/internal/guard", "srsd/internal/resolve"},
+	{"srsd/forward", "srsd/forward/watch", "srsd/bounce", "srsd/store", "srsd/store/storetest", "srsd/internal/guard", "srsd/internal/resolve", "srsd/internal/sender"},
 	{"srsd/envelope", "srsd/srs", "srsd/spf", "srsd/spf/spflint"},
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"srsd/envelope"
 	"srsd/forward"
+	"srsd/internal/sender"
 	"srsd/spf"
 	"srsd/srs"
 )
@@ -75,7 +76,7 @@ func settings(t testing.TB) Settings {
 		},
 		LocalDomains: []string{"box.example"}, Exclude: []string{".relay.example", "esp.example"},
 		SPF:       senders{},
-		Sender:    SenderPolicy{Actions: map[spf.Result]Action{spf.Fail: Reject, spf.TempError: Defer}},
+		Sender:    sender.Policy{Actions: map[spf.Result]sender.Action{spf.Fail: sender.Reject, spf.TempError: sender.Defer}},
 		MilterSPF: true,
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"srsd/envelope"
 	"srsd/forward"
+	"srsd/internal/sender"
 	"srsd/spf"
 	"srsd/srs"
 )
@@ -37,7 +38,8 @@ type mail struct {
 	from       envelope.Address
 	known      bool     // from is an address; else it passes as it is
 	params     []string // of MAIL
-	spf        verdict
+	spf        sender.Verdict
+	header     string // Received-SPF; "" where nothing was checked
 	recipients []recipient
 }
 
@@ -189,14 +191,15 @@ func (m *milter) begin(data []byte) error {
 		return err
 	}
 	m.conn.setBusy(true)
-	t := &mail{rules: m.server.rules.Load(), params: fields[1:], spf: verdict{result: spf.None}}
+	t := &mail{rules: m.server.rules.Load(), params: fields[1:]}
 	t.from, t.known = parsePath(fields[0])
 	m.mail = t
 	if t.rules.MilterSPF && m.login == "" {
-		t.spf = t.rules.judge(m.server.ctx, m.client, m.helo, t.from.String())
-		if !t.spf.reply.IsZero() {
-			m.server.log.Info("refused", "client", m.client.String(), "reverse_path", fields[0], "reply", t.spf.reply.String())
-			m.refuse(t.spf.reply)
+		t.spf = t.rules.judge.Check(m.server.ctx, m.client, m.helo, t.from.String())
+		t.header = t.rules.receivedSPF(t.spf, m.client, m.helo, t.from.String())
+		if !t.spf.Reply.IsZero() {
+			m.server.log.Info("refused", "client", m.client.String(), "reverse_path", fields[0], "reply", t.spf.Reply.String())
+			m.refuse(t.spf.Reply)
 			m.reset()
 			return nil
 		}
@@ -317,8 +320,8 @@ func (m *milter) change(t *mail) bool {
 		m.answer(modChangeFrom, cstring(append([]string{"<" + sender.text + ">"}, strings.Join(t.params, " "))...))
 		m.server.log.Info("rewritten", "id", m.id, "reverse_path", t.from.String())
 	}
-	if t.spf.header != "" {
-		m.answer(modInsertHeader, "\x00\x00\x00\x00"+cstring("Received-SPF", strings.ReplaceAll(t.spf.header, "\r\n", "\n")))
+	if t.header != "" {
+		m.answer(modInsertHeader, "\x00\x00\x00\x00"+cstring("Received-SPF", strings.ReplaceAll(t.header, "\r\n", "\n")))
 	}
 	return true
 }
@@ -334,7 +337,7 @@ func (m *milter) addRecipient(a envelope.Address, params []string) {
 // sender is what the reverse-path becomes: a message has only one, so it is
 // rewritten for all recipients as soon as one of them leaves the house.
 func (t *mail) sender(ctx context.Context) result {
-	if !t.known || t.from.IsNull() || t.spf.result == spf.Fail {
+	if !t.known || t.from.IsNull() || t.spf.Result == spf.Fail {
 		return result{}
 	}
 	i := slices.IndexFunc(t.recipients, func(r recipient) bool { return r.leaves })

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"srsd/envelope"
+	"srsd/internal/sender"
 	"srsd/srs"
 )
 
@@ -39,8 +40,8 @@ func (s *Server) servePolicy(c *conn) error {
 // Postfix asks about all of them in one connection.
 type judged struct {
 	instance string
-	verdict  verdict
-	marked   bool // the header was given
+	verdict  sender.Verdict
+	header   string // Received-SPF, to be given once
 }
 
 // action is the answer: an action of access(5).
@@ -57,15 +58,17 @@ func (s *Server) action(last *judged, q policyRequest) string {
 	}
 	if q.instance == "" || q.instance != last.instance {
 		ip, _ := netip.ParseAddr(q.client) // a client without an address is none of the Internet's
-		*last = judged{instance: q.instance, verdict: r.judge(s.ctx, ip.Unmap(), q.helo, q.sender)}
+		ip = ip.Unmap()
+		v := r.judge.Check(s.ctx, ip, q.helo, q.sender)
+		*last = judged{instance: q.instance, verdict: v, header: r.receivedSPF(v, ip, q.helo, q.sender)}
 	}
-	switch v := last.verdict; {
-	case !v.reply.IsZero():
-		s.log.Info("refused", "client", q.client, "reverse_path", q.sender, "recipient", q.recipient, "reply", v.reply.String())
-		return v.reply.String()
-	case v.header != "" && !last.marked:
-		last.marked = true
-		return "PREPEND Received-SPF: " + unfolded(v.header)
+	if reply := last.verdict.Reply; !reply.IsZero() {
+		s.log.Info("refused", "client", q.client, "reverse_path", q.sender, "recipient", q.recipient, "reply", reply.String())
+		return reply.String()
+	}
+	if header := last.header; header != "" {
+		last.header = ""
+		return "PREPEND Received-SPF: " + unfolded(header)
 	}
 	return "DUNNO"
 }

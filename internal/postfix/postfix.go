@@ -19,13 +19,11 @@
 package postfix
 
 import (
-	"context"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"srsd/forward"
-	"srsd/spf"
+	"srsd/internal/sender"
 )
 
 // A Door is a protocol and what is asked in it.
@@ -66,31 +64,7 @@ type Settings struct {
 	// RewriteLocal makes the milter rewrite where no recipient leaves, too.
 	RewriteLocal bool
 
-	SPF       SPF // nil: nothing is checked
-	Sender    SenderPolicy
+	SPF       sender.SPF // nil: nothing is checked
+	Sender    sender.Policy
 	MilterSPF bool // the milter checks SPF and adds its header; else only the policy service does
-}
-
-// SPF checks whether a host may speak for a reverse-path; from "" asks for the
-// HELO name. *spf.Checker is one.
-type SPF interface {
-	Check(ctx context.Context, ip netip.Addr, helo, from string) spf.Outcome
-}
-
-// An Action is what follows from an SPF result.
-type Action string
-
-// The actions. Mark lets the message pass and says so in its header.
-const (
-	Mark   Action = "mark"
-	Reject Action = "reject"
-	Defer  Action = "defer"
-)
-
-// SenderPolicy says what follows from SPF, as in the relay.
-type SenderPolicy struct {
-	Actions           map[spf.Result]Action // none for a result: Mark
-	AlwaysHELO        bool                  // check the HELO name also where the reverse-path is not null
-	SkipNetworks      []netip.Prefix        // clients that are not checked
-	TrustedForwarders []string              // domains whose hosts (by their SPF record) may bring anybody's mail
 }

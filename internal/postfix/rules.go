@@ -8,6 +8,7 @@ import (
 
 	"srsd/envelope"
 	"srsd/forward"
+	"srsd/internal/sender"
 	"srsd/srs"
 )
 
@@ -15,10 +16,14 @@ import (
 type rules struct {
 	Settings
 	local, excluded domains
+	judge           *sender.Judge
 }
 
 func newRules(s Settings) *rules {
-	return &rules{Settings: s, local: newDomains(s.LocalDomains), excluded: newDomains(s.Exclude)}
+	return &rules{
+		Settings: s, local: newDomains(s.LocalDomains), excluded: newDomains(s.Exclude),
+		judge: sender.New(s.SPF, s.Sender, nil),
+	}
 }
 
 // Domains is a set of domains in lower case; an entry that begins with a dot

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"srsd/envelope"
-	"srsd/spf"
 )
 
 func TestNetworksThatCountTogether(t *testing.T) {
@@ -164,26 +163,6 @@ func TestForgeriesAreCountedByClient(t *testing.T) {
 	}
 	if f.add(netip.MustParseAddr("192.0.2.1"), now) || f.add(a, now.Add(time.Hour)) {
 		t.Error("others, or later, count too")
-	}
-}
-
-// The cache of SPF outcomes is bounded, and keeps what is asked for.
-func TestOutcomesAreBounded(t *testing.T) {
-	var c outcomes
-	now := time.Now()
-	used := outcomeKey{domain: "used.example"}
-	c.put(used, spf.Outcome{Result: spf.Pass}, now.Add(time.Hour))
-	for i := range 3 * outcomesKept {
-		c.put(outcomeKey{domain: strings.Repeat("x", 1+i%60), ip: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}, spf.Outcome{}, now)
-		if _, ok := c.get(used, now); !ok {
-			t.Fatalf("forgotten after %d", i)
-		}
-	}
-	if n := len(c.young) + len(c.old); n > 2*outcomesKept {
-		t.Errorf("%d kept", n)
-	}
-	if _, ok := c.get(used, now.Add(2*time.Hour)); ok {
-		t.Error("it does not end")
 	}
 }
 

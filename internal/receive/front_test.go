@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"srsd/internal/receive"
+	"srsd/internal/sender"
 	"srsd/spf"
 )
 
@@ -245,7 +246,7 @@ func TestNoFormRelays(t *testing.T) {
 // Nothing that a stranger names gets out of its field.
 func TestNothingIsInjectedIntoTheTrace(t *testing.T) {
 	b := start(t, func(c *receive.Config) {
-		c.Policy.Sender.Actions = map[spf.Result]receive.Action{spf.Fail: receive.Mark}
+		c.Policy.Sender.Actions = map[spf.Result]sender.Action{spf.Fail: sender.Mark}
 	})
 	b.spf["evil.example"] = spf.Outcome{Result: spf.Fail, Reason: "no)\r\nX-Injected: yes", Explanation: "see\r\nX-Injected: yes"}
 	for _, from := range []string{`"a;b"@sender.example`, `"a(b"@sender.example`, `"a)b\"c"@sender.example`, `"a b=pass"@sender.example`, "x=pass@sender.example", "x@evil.example"} {

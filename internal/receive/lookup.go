@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"srsd/envelope"
+	"srsd/internal/sender"
 )
 
 // lookupTimeout bounds each thing that a session asks the DNS beside SPF. A list
@@ -17,8 +18,8 @@ const lookupTimeout = 2 * time.Second
 
 // A listing is what the lists say about a client.
 type listing struct {
-	zones  []string // block lists that it is on, and whose action let it pass
-	action Action   // the gravest; "" where it is on none
+	zones  []string      // block lists that it is on, and whose action let it pass
+	action sender.Action // the gravest; "" where it is on none
 }
 
 // checkLists looks the client up, once a session and before its first message:
@@ -40,9 +41,9 @@ func (s *session) checkLists(p *Policy) envelope.Reply {
 		s.listed = &l
 	}
 	switch s.listed.action {
-	case Reject:
+	case sender.Reject:
 		return replyListed
-	case Defer:
+	case sender.Defer:
 		return replyListedLater
 	default:
 		return envelope.Reply{}
@@ -62,12 +63,12 @@ func lookUp(ctx context.Context, r Resolver, ip netip.Addr, p *Policy) (l listin
 			continue
 		}
 		switch list.Action {
-		case Mark:
+		case sender.Mark:
 			l.zones = append(l.zones, list.Zone)
-		case Defer:
-			l.action = Defer
+		case sender.Defer:
+			l.action = sender.Defer
 		default:
-			l.action = Reject
+			l.action = sender.Reject
 			return l
 		}
 	}

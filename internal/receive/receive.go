@@ -19,6 +19,7 @@ import (
 
 	"srsd/envelope"
 	"srsd/forward"
+	"srsd/internal/sender"
 	"srsd/spf"
 )
 
@@ -33,12 +34,6 @@ type Router interface {
 // deliverer that calls its Retain method, until it calls Release.
 type Deliverer interface {
 	Deliver(ctx context.Context, m envelope.Message, body envelope.Body) envelope.Reply
-}
-
-// SPF checks whether a host may speak for a reverse-path; from "" asks for the
-// HELO name. *spf.Checker is one.
-type SPF interface {
-	Check(ctx context.Context, ip netip.Addr, helo, from string) spf.Outcome
 }
 
 // A Resolver asks the DNS for what the session wants to know beside SPF:
@@ -66,8 +61,8 @@ type Config struct {
 type Policy struct {
 	Hostname string // in the banner, in Received, as authserv-id
 	Router   Router
-	SPF      SPF // nil: nothing is checked
-	Sender   SenderPolicy
+	SPF      sender.SPF // nil: nothing is checked
+	Sender   sender.Policy
 
 	MaxMessage    int64 // octets of text, without our trace; 50 MiB
 	MaxRecipients int   // of a message; 100
@@ -89,47 +84,13 @@ type Policy struct {
 	BlockLists    []List         // DNSBL, RFC 5782: who is listed reaches postmaster only
 	AllowLists    []string       // zones of DNSWL: who is listed there is spared BlockLists
 
-	outcomes *outcomes // what this policy's SPF has found; a reload begins anew
+	judge *sender.Judge // of senders, by SPF and Sender
 }
-
-// An Action is what follows from an SPF result or a listing.
-type Action string
-
-// The actions. Mark lets the message pass and says so in its trace.
-const (
-	Mark   Action = "mark"
-	Reject Action = "reject"
-	Defer  Action = "defer"
-)
 
 // A List is a DNS block list.
 type List struct {
 	Zone   string
-	Action Action // "": Reject
-}
-
-// SenderPolicy says what follows from SPF. The zero value rejects fail, defers
-// temperror and marks everything else.
-type SenderPolicy struct {
-	Actions           map[spf.Result]Action // what differs from the zero value's
-	AlwaysHELO        bool                  // check the HELO name also where the reverse-path is not null
-	SkipNetworks      []netip.Prefix        // clients that are not checked
-	TrustedForwarders []string              // domains whose hosts (by their SPF record) may bring anybody's mail
-}
-
-// action is what follows from a result.
-func (p SenderPolicy) action(r spf.Result) Action {
-	if a := p.Actions[r]; a != "" {
-		return a
-	}
-	switch r {
-	case spf.Fail:
-		return Reject
-	case spf.TempError:
-		return Defer
-	default:
-		return Mark
-	}
+	Action sender.Action // "": sender.Reject
 }
 
 // limits is how many connections there may be.
@@ -142,7 +103,7 @@ func (p *Policy) limits() limits {
 }
 
 // withDefaults fills in what is zero.
-func (p Policy) withDefaults() *Policy {
+func (p Policy) withDefaults(now func() time.Time) *Policy {
 	orInt := func(v *int, d int) {
 		if *v <= 0 {
 			*v = d
@@ -166,7 +127,7 @@ func (p Policy) withDefaults() *Policy {
 	orInt(&p.MaxCommands, 100)
 	orTime(&p.IdleTimeout, 5*time.Minute)
 	orTime(&p.SessionTimeout, time.Hour)
-	p.outcomes = &outcomes{}
+	p.judge = sender.New(p.SPF, p.Sender, now)
 	return &p
 }
 

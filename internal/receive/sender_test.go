@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"srsd/internal/receive"
+	"srsd/internal/sender"
 	"srsd/spf"
 )
 
@@ -20,8 +21,8 @@ func TestSenderPolicy(t *testing.T) {
 	byDefault := map[spf.Result]string{
 		spf.Fail: "550 5.7.23", spf.TempError: "451 4.4.3", spf.SoftFail: "250", spf.Neutral: "250", spf.None: "250", spf.PermError: "250", spf.Pass: "250",
 	}
-	for action, class := range map[receive.Action]string{"": "", receive.Reject: "550 5.", receive.Defer: "451 4.", receive.Mark: "250"} {
-		actions := map[spf.Result]receive.Action{}
+	for action, class := range map[sender.Action]string{"": "", sender.Reject: "550 5.", sender.Defer: "451 4.", sender.Mark: "250"} {
+		actions := map[spf.Result]sender.Action{}
 		for r := range results {
 			if action != "" {
 				actions[r] = action
@@ -33,9 +34,9 @@ func TestSenderPolicy(t *testing.T) {
 			if code := results[r]; action != "" && r != spf.Pass {
 				want = class
 				switch {
-				case r == spf.TempError && action == receive.Defer:
+				case r == spf.TempError && action == sender.Defer:
 					want += "4.3"
-				case action != receive.Mark:
+				case action != sender.Mark:
 					want += code
 				}
 			}
@@ -222,12 +223,12 @@ func TestBlockLists(t *testing.T) {
 	for what, c := range map[string]struct {
 		addrs  map[string][]string
 		err    error
-		action receive.Action
+		action sender.Action
 		want   string
 	}{
 		"listed":              {map[string][]string{"9.0.77.127.bl.example": {"127.0.0.2"}}, nil, "", "554 5.7.1"},
-		"listed, defer":       {map[string][]string{"9.0.77.127.bl.example": {"127.0.0.2"}}, nil, receive.Defer, "451 4.7.1"},
-		"listed, mark":        {map[string][]string{"9.0.77.127.bl.example": {"127.0.0.2"}}, nil, receive.Mark, "250"},
+		"listed, defer":       {map[string][]string{"9.0.77.127.bl.example": {"127.0.0.2"}}, nil, sender.Defer, "451 4.7.1"},
+		"listed, mark":        {map[string][]string{"9.0.77.127.bl.example": {"127.0.0.2"}}, nil, sender.Mark, "250"},
 		"listed, allowed":     {map[string][]string{"9.0.77.127.bl.example": {"127.0.0.2"}, "9.0.77.127.wl.example": {"127.0.5.1"}}, nil, "", "250"},
 		"not listed":          {nil, nil, "", "250"},
 		"the list is sulking": {map[string][]string{"9.0.77.127.bl.example": {"127.255.255.254"}}, nil, "", "250"},
@@ -245,7 +246,7 @@ func TestBlockLists(t *testing.T) {
 		if got := p.reply(); !strings.HasPrefix(got, c.want) {
 			t.Errorf("%s: %s", what, got)
 		}
-		if c.action == receive.Mark {
+		if c.action == sender.Mark {
 			p.data(hello)
 			if head := b.last(t).header(hello); !strings.Contains(head, "dnsbl=fail dns.zone=bl.example") {
 				t.Errorf("%s: %s", what, head)

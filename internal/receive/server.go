@@ -77,7 +77,7 @@ func New(c Config) *Server {
 // take the new one with their next MAIL. The limits that a session announced
 // when it began (SIZE, time, errors) stay as they were for it.
 func (s *Server) SetPolicy(p Policy) {
-	policy := p.withDefaults()
+	policy := p.withDefaults(s.now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

@@ -12,7 +12,7 @@ import (
 
 	"srsd/envelope"
 	"srsd/forward"
-	"srsd/spf"
+	"srsd/internal/sender"
 )
 
 // A session is what one client does between its greeting and its end, as
@@ -36,9 +36,7 @@ type transaction struct {
 	from       envelope.Address
 	helo       string
 	options    smtp.MailOptions
-	checks     []spf.Outcome
-	result     spf.Result
-	note       string
+	sender     sender.Verdict
 	listed     envelope.Reply     // for everybody but postmaster
 	recipients []envelope.Address // those accepted
 	routes     []envelope.Route
@@ -84,7 +82,8 @@ func (s *session) Mail(_ string, o *smtp.MailOptions) error {
 	}
 	tx := transaction{policy: p, from: s.conn.Path(), helo: s.smtp.Hostname(), options: *o}
 	tx.listed = s.checkLists(p)
-	if r := s.checkSender(&tx); !r.IsZero() {
+	tx.sender = p.judge.Check(s.server.context, s.conn.ip, tx.helo, tx.from.String())
+	if r := tx.sender.Reply; !r.IsZero() {
 		s.refused(&tx, envelope.Address{}, r)
 		return toSMTP(r)
 	}
@@ -111,7 +110,7 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 	}
 	d := p.Router.Route(s.server.context, forward.Request{
 		ReversePath: s.tx.from,
-		SPF:         string(s.tx.result),
+		SPF:         string(s.tx.sender.Result),
 		Recipient:   rcpt,
 		Notify:      notify(o.Notify),
 		Original:    original(o),
@@ -225,7 +224,7 @@ func (s *session) trace(now time.Time) trace {
 	t := trace{
 		hostname: s.tx.policy.Hostname, client: s.client(), tls: s.conn.TLS(),
 		extended: !s.conn.helo, utf8: s.tx.options.UTF8, id: s.tx.id, reversePath: s.tx.from,
-		checks: s.tx.checks, note: s.tx.note, now: now,
+		checks: s.tx.sender.Checks, note: s.tx.sender.Note, now: now,
 	}
 	if len(s.tx.recipients) == 1 {
 		t.recipient = s.tx.recipients[0]
@@ -275,7 +274,7 @@ func (s *session) isRecipient(addresses []envelope.Address) bool {
 // deliver hands the message over and logs what came of it.
 func (s *session) deliver(body *message) envelope.Reply {
 	m := envelope.Message{
-		ID: s.tx.id, Received: s.server.now(), ReversePath: s.tx.from, SPF: string(s.tx.result), Client: s.client(),
+		ID: s.tx.id, Received: s.server.now(), ReversePath: s.tx.from, SPF: string(s.tx.sender.Result), Client: s.client(),
 		EightBit: s.tx.options.Body == smtp.Body8BitMIME, UTF8: s.tx.options.UTF8,
 		Return: string(s.tx.options.Return), EnvelopeID: s.tx.options.EnvelopeID,
 		Size: body.Size(), Routes: s.tx.routes,

@@ -78,14 +78,7 @@ func (r *Relay) doorSettings(l *live) postfix.Settings {
 	return postfix.Settings{
 		Hostname: c.Hostname, Router: l.router, LocalDomains: c.Postfix.LocalDomains, Exclude: c.Postfix.Exclude,
 		RewriteLocal: c.Postfix.RewriteLocal, MilterSPF: c.Postfix.MilterSPF,
-		SPF: &spf.Checker{Resolver: r.resolver, Receiver: c.Hostname, StrictVoid: c.SPF.StrictVoid, Now: r.options.Now},
-		Sender: postfix.SenderPolicy{
-			AlwaysHELO: c.SPF.HELO == "always", SkipNetworks: prefixes(c.SPF.SkipNetworks), TrustedForwarders: c.SPF.TrustedForwarders,
-			Actions: map[spf.Result]postfix.Action{
-				spf.Fail: postfix.Action(c.SPF.Fail), spf.SoftFail: postfix.Action(c.SPF.SoftFail),
-				spf.Neutral: postfix.Action(c.SPF.Neutral), spf.None: postfix.Action(c.SPF.None),
-				spf.PermError: postfix.Action(c.SPF.PermError), spf.TempError: postfix.Action(c.SPF.TempError),
-			},
-		},
+		SPF:    &spf.Checker{Resolver: r.resolver, Receiver: c.Hostname, StrictVoid: c.SPF.StrictVoid, Now: r.options.Now},
+		Sender: c.senderPolicy(),
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"srsd/internal/deliver"
 	"srsd/internal/receive"
 	"srsd/internal/resolve"
+	"srsd/internal/sender"
 	"srsd/spf"
 	"srsd/srs"
 )
@@ -127,21 +128,26 @@ func (c *Config) certificate() (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
 
+// senderPolicy says what follows from SPF, at the way in and at the doors for
+// Postfix.
+func (c *Config) senderPolicy() sender.Policy {
+	return sender.Policy{
+		AlwaysHELO: c.SPF.HELO == "always", SkipNetworks: prefixes(c.SPF.SkipNetworks), TrustedForwarders: c.SPF.TrustedForwarders,
+		Actions: map[spf.Result]sender.Action{
+			spf.Fail: sender.Action(c.SPF.Fail), spf.SoftFail: sender.Action(c.SPF.SoftFail),
+			spf.Neutral: sender.Action(c.SPF.Neutral), spf.None: sender.Action(c.SPF.None),
+			spf.PermError: sender.Action(c.SPF.PermError), spf.TempError: sender.Action(c.SPF.TempError),
+		},
+	}
+}
+
 // receivePolicy is the reloadable part of the way in.
 func (c *Config) receivePolicy(router receive.Router, resolver *resolve.Resolver, now func() time.Time) receive.Policy {
 	r := c.Receive
 	p := receive.Policy{
 		Hostname: c.Hostname, Router: router,
-		SPF: &spf.Checker{Resolver: resolver, Receiver: c.Hostname, StrictVoid: c.SPF.StrictVoid, Now: now},
-		Sender: receive.SenderPolicy{
-			AlwaysHELO: c.SPF.HELO == "always", SkipNetworks: prefixes(c.SPF.SkipNetworks),
-			TrustedForwarders: c.SPF.TrustedForwarders,
-			Actions: map[spf.Result]receive.Action{
-				spf.Fail: receive.Action(c.SPF.Fail), spf.SoftFail: receive.Action(c.SPF.SoftFail),
-				spf.Neutral: receive.Action(c.SPF.Neutral), spf.None: receive.Action(c.SPF.None),
-				spf.PermError: receive.Action(c.SPF.PermError), spf.TempError: receive.Action(c.SPF.TempError),
-			},
-		},
+		SPF:        &spf.Checker{Resolver: resolver, Receiver: c.Hostname, StrictVoid: c.SPF.StrictVoid, Now: now},
+		Sender:     c.senderPolicy(),
 		MaxMessage: int64(r.MaxMessage), MaxRecipients: r.MaxRecipients, MaxReceived: r.MaxReceived,
 		MaxFailedSRS: r.MaxFailedSRS, MaxConnections: r.MaxConnections, MaxConnectionsPerIP: r.MaxConnectionsPerIP,
 		MaxConnectionsPerNetwork: r.MaxConnectionsPerNetwork, MaxErrors: r.MaxErrors, MaxCommands: r.MaxCommands,
@@ -151,7 +157,7 @@ func (c *Config) receivePolicy(router receive.Router, resolver *resolve.Resolver
 	}
 	for _, z := range r.DNSBL {
 		zone, action, _ := strings.Cut(z, "=")
-		p.BlockLists = append(p.BlockLists, receive.List{Zone: zone, Action: receive.Action(action)})
+		p.BlockLists = append(p.BlockLists, receive.List{Zone: zone, Action: sender.Action(action)})
 	}
 	return p
 }
