@@ -143,6 +143,9 @@ func (c *Config) checkSRS() error {
 		}
 	}
 	for _, d := range append(c.srsDomains(), s.Retired...) {
+		if strings.ContainsFunc(d, func(r rune) bool { return r >= 0x80 }) {
+			return bad("srs.domain", "%q must be written in ASCII, as the DNS has it: xn--…", d)
+		}
 		if slices.ContainsFunc(c.Forward.Domains, func(f string) bool { return strings.EqualFold(f, d) }) {
 			return bad("srs.domain", "%q is in forward.domains too; SRS needs a domain of its own, as in \"srs.%s\"", d, d)
 		}

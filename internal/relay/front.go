@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -116,49 +115,6 @@ func forgedKey(ip netip.Addr) string {
 		return ""
 	}
 	return "forged/" + network.String()
-}
-
-// A keeper keeps senders that are too long for an SRS address in the store, for
-// as long as the token that stands for them is good.
-type keeper struct {
-	state     store.State
-	rewriters map[string]*srs.Rewriter
-	keep      time.Duration
-}
-
-// tokenID is how many octets of the hash name a sender: as many as a token has.
-const tokenID = 7
-
-// Keep stores the sender and returns the token's address.
-func (k keeper) Keep(ctx context.Context, domain, sender string) (string, error) {
-	r, ok := k.rewriters[strings.ToLower(domain)]
-	if !ok {
-		return "", errors.New("relay: no SRS domain " + domain)
-	}
-	hash := sha256.Sum256([]byte(sender))
-	id := hash[:tokenID]
-	if err := k.state.Put(ctx, "sender", string(id), []byte(sender), store.AnyRevision, k.keep); err != nil {
-		return "", err
-	}
-	return r.Token(id)
-}
-
-// Recall returns the sender for a token's address.
-func (k keeper) Recall(ctx context.Context, address string) (string, error) {
-	_, domain, _ := strings.Cut(address, "@")
-	r, ok := k.rewriters[strings.ToLower(domain)]
-	if !ok {
-		return "", srs.ErrNotOurs
-	}
-	id, err := r.ParseToken(address)
-	if err != nil {
-		return "", err
-	}
-	v, err := k.state.Get(ctx, "sender", string(id))
-	if errors.Is(err, store.ErrNotFound) {
-		return "", srs.ErrExpired
-	}
-	return string(v.Data), err
 }
 
 // An operated queue is the queue as the operator sees it: who wants something

@@ -139,7 +139,7 @@ func (r *Relay) prepare(c Config) (*live, error) {
 	if err := r.makeTempDir(c); err != nil {
 		return nil, err
 	}
-	l.keepSenders(r.store)
+	l.keepSenders(r.store, r.options.Now)
 	return l, nil
 }
 
@@ -209,8 +209,8 @@ func (r *Relay) loadWith(c Config, keys srs.Keys) (*live, error) {
 
 // keepSenders lets the router keep senders that are too long. It comes after
 // load, which works without a store, and before the router's first use.
-func (l *live) keepSenders(state store.State) {
-	l.router.Keeper = keeper{state: state, rewriters: l.rewriters, keep: time.Duration(l.config.SRS.MaxAge) + 2*day}
+func (l *live) keepSenders(state store.State, now func() time.Time) {
+	l.router.Keeper = keeper{state: state, rewriters: l.rewriters, keep: time.Duration(l.config.SRS.MaxAge) + 2*day, now: now}
 }
 
 func newRouter(c *Config, table *forward.Table, rewriters map[string]*srs.Rewriter) *forward.Router {

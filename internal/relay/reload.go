@@ -51,7 +51,7 @@ func (r *Relay) adopt(c Config) error {
 		return r.reloadFailed(err)
 	}
 	r.warn(l)
-	l.keepSenders(r.store)
+	l.keepSenders(r.store, r.options.Now)
 	r.live.Store(l)
 	r.deliver.SetPolicy(out)
 	r.suspend.SetPolicy(c.suspendPolicy())
