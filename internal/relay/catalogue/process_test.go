@@ -57,6 +57,7 @@ func serve(t *testing.T, config string, log io.Writer, wrap ...string) *process 
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(p.kill) // what has ended already does not mind
 	lines := bufio.NewReader(stderr)
 	said := ""
 	for {

@@ -39,6 +39,7 @@ type sink struct {
 	mu      sync.Mutex
 	answer  func(stage, line string) string // a reply, "hang", "drop", or "" for a friendly one; stages: banner, starttls, auth, mail, rcpt, data, dot
 	conns   map[net.Conn]bool
+	closed  bool
 	dialled int
 	peak    int // connections at a time
 	lines   []string
@@ -65,6 +66,7 @@ func newSink(t *testing.T, addr string, prepare ...func(*sink)) *sink {
 func (s *sink) close() {
 	s.listener.Close()
 	s.mu.Lock()
+	s.closed = true
 	for c := range s.conns {
 		c.Close()
 	}
@@ -79,6 +81,9 @@ func (s *sink) accept() {
 			return
 		}
 		s.mu.Lock()
+		if s.closed {
+			c.Close()
+		}
 		s.conns[c] = true
 		s.dialled++
 		s.peak = max(s.peak, len(s.conns))
