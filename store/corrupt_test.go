@@ -63,12 +63,12 @@ func corpus(t *testing.T) (dir string, ids []string) {
 	var outcomes []store.Outcome
 	for i := range 700 {
 		id := fmt.Sprintf("c%04d", i)
-		e, body := storetest.Entry(id, store.Leased, "target.example")
+		e, _ := storetest.Entry(id, store.Leased, "target.example")
 		size := 30_000
 		if i%100 == 5 {
 			size = 40_000
 		}
-		body = bytes.NewReader(bytes.Repeat([]byte(id+"\r\n"), size/7))
+		body := bytes.NewReader(bytes.Repeat([]byte(id+"\r\n"), size/7))
 		l, err := s.Enqueue(context.Background(), e, body, time.Minute)
 		if err != nil {
 			t.Fatal(err)
