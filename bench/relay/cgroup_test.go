@@ -88,3 +88,24 @@ func (c cgroup) memory() (total int64) {
 	}
 	return total
 }
+
+// watchMemory looks at the memory twice a second; call what it returns for the
+// most that was seen.
+func (c cgroup) watchMemory() (peak func() int64) {
+	stop, found := make(chan struct{}), make(chan int64)
+	go func() {
+		ticker := time.NewTicker(time.Second / 2)
+		defer ticker.Stop()
+		most := int64(0)
+		for {
+			most = max(most, c.memory())
+			select {
+			case <-ticker.C:
+			case <-stop:
+				found <- max(most, c.memory())
+				return
+			}
+		}
+	}()
+	return func() int64 { close(stop); return <-found }
+}

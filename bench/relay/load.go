@@ -15,8 +15,9 @@ import (
 // A load is what a client sends.
 type load struct {
 	connections int
-	size        int // octets of a message
-	recipients  int // of a message
+	size        int  // octets of a message
+	recipients  int  // of a message
+	pipeline    bool // MAIL, all RCPT and DATA go out in one piece (RFC 2920)
 }
 
 // A taking is what a run has shown.
@@ -73,31 +74,27 @@ func (l load) session(addr, text string, more func() bool) (waits []time.Duratio
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(5 * time.Minute))
 	r := bufio.NewReader(conn)
-	say := func(line, class string) {
-		if err != nil {
-			return
+	send := func(text string) {
+		if err == nil {
+			_, err = io.WriteString(conn, text)
 		}
-		if _, err = io.WriteString(conn, line); err != nil {
-			return
-		}
+	}
+	hear := func(class string) {
 		var reply string
-		for {
+		for err == nil {
 			if reply, err = r.ReadString('\n'); err != nil || len(reply) < 4 || reply[3] != '-' {
 				break
 			}
 		}
 		if err == nil && !strings.HasPrefix(reply, class) {
-			err = fmt.Errorf("%.40q was answered %q", line, reply)
+			err = fmt.Errorf("%q was answered, wanted %s", reply, class)
 		}
 	}
-	say("", "220")
+	say := func(line, class string) { send(line); hear(class) }
+	hear("220")
 	say("EHLO client.example\r\n", "250")
 	for i := 0; err == nil && more(); i++ {
-		say("MAIL FROM:<ann@sender.example>\r\n", "250")
-		for k := range l.recipients {
-			say(fmt.Sprintf("RCPT TO:<user%d@alumni.example>\r\n", (i+k)%users), "250")
-		}
-		say("DATA\r\n", "354")
+		l.envelope(i, send, hear)
 		dot := time.Now()
 		say(text, "250")
 		waits = append(waits, time.Since(dot))
@@ -106,11 +103,31 @@ func (l load) session(addr, text string, more func() bool) (waits []time.Duratio
 	return waits, err
 }
 
+// envelope says everything up to DATA.
+func (l load) envelope(i int, send, hear func(string)) {
+	commands := []string{"MAIL FROM:<ann@sender.example>\r\n"}
+	for k := range l.recipients {
+		commands = append(commands, fmt.Sprintf("RCPT TO:<user%d@alumni.example>\r\n", (i+k)%users))
+	}
+	if l.pipeline {
+		send(strings.Join(commands, "") + "DATA\r\n")
+	}
+	for _, c := range commands {
+		if !l.pipeline {
+			send(c)
+		}
+		hear("250")
+	}
+	if !l.pipeline {
+		send("DATA\r\n")
+	}
+	hear("354")
+}
+
 // A sink is a mail server that takes everything and forgets it.
 type sink struct {
 	ln    net.Listener
 	taken atomic.Int64 // deliveries: messages times recipients
-
 }
 
 func newSink() (*sink, error) {
