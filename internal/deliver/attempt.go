@@ -42,10 +42,6 @@ func groups(p *Policy, routes []envelope.Route) []*group {
 		hop  string
 		from envelope.Address
 	}
-	type place struct {
-		g *group
-		i int
-	}
 	open := map[key]*group{}
 	seen := map[*group]map[envelope.Address]int{}
 	var all []*group
