@@ -11,18 +11,18 @@ import (
 
 // unrecorded is how long after a target's 250 a kill may still make a copy: the
 // outcome is on its way to the disk.
-const unrecorded = 2 * time.Second
+const unrecorded = time.Second
 
 // TestNothingIsLostByKills kills srsd at random, 3 times while 600 messages come
-// (50 times and 10,000 with -long), with targets that accept, defer, flip between
+// (50 times with -long, until more than 10,000 were accepted), with targets that accept, defer, flip between
 // accepting and refusing for now, and hang. Of the messages that were answered
 // 250, 0 are lost and 0 are changed. A second copy follows only on a kill within
-// 2 s after the target's 250 to the first.
+// 1 s after the target's 250 to the first.
 func TestNothingIsLostByKills(t *testing.T) {
 	t.Parallel()
 	kills, messages := 3, 600
 	if *long {
-		kills, messages = 50, 10_000
+		kills, messages = 50, 12_000
 	}
 	kinds := []string{"accepts", "defers", "flips", "hangs"}
 	zone := ""
@@ -36,7 +36,7 @@ func TestNothingIsLostByKills(t *testing.T) {
 		sinks = append(sinks, w.target(10+i))
 	}
 	misbehave(sinks)
-	config := w.configure("[receive]\nlisten = [\"" + w.addr + "\"]\n[deliver]\nbudget = \"200ms\"\ntimeout = \"1s\"\ndot_timeout = \"1s\"\nretry = [\"300ms\"]\n")
+	config := w.configure("[receive]\nlisten = [\"" + w.addr + "\"]\n[deliver]\nbudget = \"200ms\"\ntimeout = \"1s\"\ndot_timeout = \"500ms\"\nretry = [\"300ms\"]\n")
 
 	// The load keeps pace with the kills.
 	var killed atomic.Int64
@@ -129,7 +129,7 @@ func account(t *testing.T, l *load, sinks []*sink, kills []time.Time) {
 	if lost != 0 || changed != 0 || unexplained != 0 {
 		t.Errorf("%d lost, %d changed, %d copies without a kill", lost, changed, unexplained)
 	}
-	if len(l.accepted) < len(arrived)/2 || len(l.accepted) == 0 {
+	if least := 100 * len(kills); len(l.accepted) < least || *long && len(l.accepted) < 10_000 {
 		t.Errorf("only %d accepted", len(l.accepted))
 	}
 }

@@ -33,6 +33,8 @@ var long = flag.Bool("long", false, "run the slow tests too")
 const soon = 20 * time.Second
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "8") // these tests wait more than they work
 	dir, err := os.MkdirTemp("", "srsd-catalogue-")
 	if err == nil {
 		err = trust(dir)
