@@ -4,6 +4,8 @@
 package realpostfix
 
 import (
+	"bufio"
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -64,17 +67,74 @@ func Start(t testing.TB, addr, mainCF, masterCF string, files map[string]string)
 	p := &Postfix{Dir: dir, Addr: addr, t: t}
 	t.Cleanup(p.stop)
 	p.configure(mainCF, masterCF, files)
-	if out, err := exec.Command("postfix", "-c", p.path("etc"), "start").CombinedOutput(); err != nil {
-		t.Fatalf("postfix start: %v\n%s%s", err, out, p.Log())
+	if c, err := net.Dial("tcp", addr); err == nil {
+		c.Close()
+		t.Fatalf("%s is taken: Postfix would share the port, and its mail, with somebody else", addr)
 	}
-	p.await(func() bool {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
+	for range starts {
+		if out, err := p.control("start"); err != nil {
+			t.Fatalf("postfix start: %v\n%s%s", err, out, p.Log())
 		}
-		return err == nil
-	}, "its port to open")
-	return p
+		if p.greets() {
+			return p
+		}
+		p.kill()
+	}
+	t.Fatalf("Postfix does not greet, started %d times\n%s", starts, p.Log())
+	return nil
+}
+
+// Postfix's postlogd sometimes waits for itself when it has just been started,
+// and everybody waits for it. Another start helps.
+const (
+	starts         = 5
+	greetPatience  = 4 * time.Second
+	commandTimeout = 20 * time.Second
+)
+
+// control runs the command postfix(1).
+func (p *Postfix) control(command string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "postfix", "-c", p.path("etc"), command)
+	cmd.WaitDelay = time.Second // its children may hold its output open
+	return cmd.CombinedOutput()
+}
+
+// greets says whether the smtpd says 220.
+func (p *Postfix) greets() bool {
+	for end := time.Now().Add(greetPatience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		c, err := net.DialTimeout("tcp", p.Addr, time.Second)
+		if err != nil {
+			continue
+		}
+		c.SetReadDeadline(end)
+		line, err := bufio.NewReader(c).ReadString('\n')
+		c.Close()
+		if err == nil && strings.HasPrefix(line, "220") {
+			return true
+		}
+	}
+	return false
+}
+
+// kill ends all of its processes: they are one process group.
+func (p *Postfix) kill() {
+	text, err := os.ReadFile(p.path("spool/pid/master.pid"))
+	if err != nil {
+		return
+	}
+	if master, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && master > 1 {
+		_ = syscall.Kill(-master, syscall.SIGKILL) // it may have ended
+	}
+	for range 250 { // until the port is free
+		c, err := net.Dial("tcp", p.Addr)
+		if err != nil {
+			return
+		}
+		c.Close()
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 func (p *Postfix) path(name string) string { return filepath.Join(p.Dir, name) }
@@ -175,8 +235,11 @@ func (p *Postfix) master(more string) {
 }
 
 func (p *Postfix) stop() {
-	if out, err := exec.Command("postfix", "-c", p.path("etc"), "stop").CombinedOutput(); err != nil && p.t.Failed() {
-		p.t.Logf("postfix stop: %v\n%s", err, out)
+	if out, err := p.control("stop"); err != nil {
+		p.kill()
+		if p.t.Failed() {
+			p.t.Logf("postfix stop: %v\n%s", err, out)
+		}
 	}
 	if p.t.Failed() {
 		p.t.Logf("Postfix's log:\n%s", p.Log())
