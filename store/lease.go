@@ -119,6 +119,9 @@ func (s *Badger) Extend(ctx context.Context, leases []Lease, ttl time.Duration) 
 			lost = append(lost, l)
 			continue
 		}
+		if it.state == held && it.wish == noWish {
+			it.wish = wishHold // the operator has held it since the lease ran out
+		}
 		s.plan.change(it, leased, until)
 	}
 	return lost, nil

@@ -171,6 +171,37 @@ func fencing(t *testing.T, open Open) {
 	count(t, s, 0)
 }
 
+// heldMeanwhile holds a delivery whose lease has run out. Its old holder extends
+// the lease, and tries again later: the delivery stays held, as the operator
+// wanted.
+func heldMeanwhile(t *testing.T, open Open) {
+	var c clock
+	begin := time.Now()
+	c.set(begin)
+	s := open(t, t.TempDir(), c.now)
+	defer s.Close()
+	enqueue(t, s, "h", store.Queued, "a.example")
+	leases := take(t, s, store.LeaseQuery{Now: begin})
+	c.set(begin.Add(61 * time.Second))
+	if got := take(t, s, store.LeaseQuery{Now: c.now(), PerDomain: func(string) int { return 0 }}); len(leases) != 1 || len(got) != 0 {
+		t.Fatalf("leases %v, then %v", leases, got)
+	}
+	if n, err := s.Edit(context.Background(), store.Filter{}, store.Hold); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if lost, err := s.Extend(context.Background(), leases, time.Hour); len(lost) != 0 || err != nil {
+		t.Fatal(lost, err)
+	}
+	d := leases[0].Delivery
+	if errs := finish(t, s, store.Outcome{Lease: leases[0], Routes: d.Routes, Due: c.now()}); errs[0] != nil {
+		t.Fatal(errs)
+	}
+	entries, _, err := s.List(context.Background(), store.Filter{}, "", 10)
+	if err != nil || len(entries) != 1 || entries[0].Deliveries[0].State != store.Held {
+		t.Errorf("%v %v", entries, err)
+	}
+}
+
 func deadDomain(t *testing.T, open Open) {
 	s := fresh(t, open)
 	for i := range 200 {

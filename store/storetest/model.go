@@ -311,6 +311,9 @@ func (m *model) extend(r *rapid.T) {
 		r.Fatalf("lost %v, model has %v", lost, d)
 	}
 	if d != nil {
+		if d.State == store.Held && d.wish == "" {
+			d.wish = store.Hold
+		}
 		d.State, d.until = store.Leased, m.now.Add(10*time.Minute)
 	}
 }

@@ -40,6 +40,7 @@ func Run(t *testing.T, open Open) {
 		{"EnqueueTwiceAtOnce", enqueueTwice},
 		{"ManyAtOnce", manyAtOnce},
 		{"Fencing", fencing},
+		{"HeldMeanwhile", heldMeanwhile},
 		{"DeadDomain", deadDomain},
 		{"Cursor", cursor},
 		{"Addresses", addresses},
