@@ -193,10 +193,38 @@ func (s *Badger) openIndex() (db *badgerdb.DB, err error) {
 			err = fmt.Errorf("store: the index in %s is damaged (%w): restore the data directory from a backup, or move it away and start without it", dir, err)
 		}
 	}()
+	if err := removeUnborn(dir); err != nil {
+		return nil, err
+	}
 	if err := verifyIndex(dir); err != nil {
 		return nil, err
 	}
 	return badgerdb.Open(badgerOptions(dir, s.log))
+}
+
+// removeUnborn removes logs of badger's without an octet. A kill between the
+// making of such a file and its first octet leaves one, and badger takes it for
+// a new file and does not open.
+func removeUnborn(dir string) error {
+	for _, pattern := range []string{"*.vlog", "*.mem"} {
+		names, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			info, err := os.Stat(name)
+			if err != nil {
+				return err
+			}
+			if info.Size() > 0 {
+				continue
+			}
+			if err := os.Remove(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // unmap opens badger anew after load has read half of a long queue, all of
