@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"srsd/store"
 )
 
 // TestDNSTroubleDefers: whatever the DNS does instead of an answer, 4 of 4
@@ -184,6 +186,11 @@ func TestGreylistingIsSatOut(t *testing.T) {
 		}
 		tries := func() int { return countPrefix(target.commands(false), "RCPT") }
 		before := tries()
+		// Only when the last attempt is noted does its clock say when the next is due.
+		eventually(t, "the attempt is noted", func() bool {
+			q := w.queue()
+			return len(q) == 1 && q[0].Deliveries[0].State == store.Queued && q[0].Deliveries[0].Due.After(w.now())
+		})
 		w.moved.Add(int64(4 * time.Minute))
 		eventually(t, "the target is asked again", func() bool { return tries() > before })
 	}
