@@ -205,7 +205,7 @@ func (w *world) send(client, from string, to ...string) error {
 func (w *world) deliver(client, from string, to ...string) {
 	w.t.Helper()
 	if err := w.send(client, from, to...); err != nil {
-		w.t.Fatalf("%s → %s: %v\n%s", from, to, err, w.postfix.Log())
+		w.t.Fatalf("%s → %s: %v", from, to, err)
 	}
 }
 
@@ -237,7 +237,7 @@ func (w *world) await(m *mailtest.MX, n int) mailtest.Message {
 	defer cancel()
 	got, err := m.Wait(ctx, n)
 	if err != nil {
-		w.t.Fatalf("waited for %d messages: %v\n%s", n, err, w.postfix.Log())
+		w.t.Fatalf("waited for %d messages: %v", n, err)
 	}
 	return got[n-1]
 }
